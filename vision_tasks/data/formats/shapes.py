@@ -1,0 +1,151 @@
+"""Object outlines as bytes: one compact entry per annotation, decoded on demand.
+
+An entry is a row of little-endian 4-byte words:
+
+- polygons: P (int32 > 0), the point counts of the P polygons (int32), then all x, y (float32);
+- run lengths: -1, height, width, number of bytes (int32), then COCO's compressed counts, padded with zeros to 4 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from vision_tasks.structures import Polygons, Rle
+
+_RLE = -1
+_polygons_of = msgspec.json.Decoder(list[list[float]]).decode
+
+
+def encode_polygons(polygons: Sequence[Sequence[float]]) -> bytes:
+    """Entry of one object; each polygon is x1, y1, x2, y2, ... in pixels, at least three points, all finite."""
+    head = struct.pack(f"<{1 + len(polygons)}i", len(polygons), *(len(p) // 2 for p in polygons))
+    if len(polygons) == 1:
+        return head + array("f", polygons[0]).tobytes()
+    return head + b"".join(array("f", p).tobytes() for p in polygons)
+
+
+def encode_rle(rle: Rle) -> bytes:
+    """Entry of one run-length mask with compressed counts."""
+    height, width = rle["size"]
+    counts = rle["counts"]
+    return struct.pack("<4i", _RLE, height, width, len(counts)) + counts + b"\0" * (-len(counts) % 4)
+
+
+def decode(blob: np.ndarray, start: int) -> Polygons | Rle:
+    """The entry that begins at byte `start` of `blob` ((B,) uint8): (P, 2) float32 polygons, or an Rle; copies."""
+    words = blob[start : start + 16].view("<i4")
+    count = int(words[0])
+    if count == _RLE:
+        height, width, size = (int(w) for w in words[1:4])
+        return {"size": [height, width], "counts": blob[start + 16 : start + 16 + size].tobytes()}
+    if count == 1:
+        coordinates = start + 8
+        return [blob[coordinates : coordinates + 8 * int(words[1])].view("<f4").reshape(-1, 2).copy()]
+    coordinates = start + 4 + 4 * count
+    points = blob[start + 4 : coordinates].view("<i4").astype(np.int64)
+    xy = blob[coordinates : coordinates + 8 * int(points.sum())].view("<f4").reshape(-1, 2).copy()
+    return np.split(xy, np.cumsum(points)[:-1])
+
+
+def rle_lengths(counts: bytes) -> np.ndarray:
+    """Run lengths (R,) int64 of COCO's compressed counts (5 bits per letter, sixth continues, differences two back).
+
+    Raises:
+        ValueError: letters outside the alphabet or an unfinished number.
+    """
+    letters = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    if not len(letters):
+        return letters
+    if letters.min() < 0 or letters.max() > 63 or letters[-1] & 32:
+        raise ValueError("not compressed run lengths")
+    last = (letters & 32) == 0
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    place = np.arange(len(letters)) - np.repeat(starts, np.diff(np.append(starts, len(letters))))
+    if place.max() > 9:  # more than 50 bits
+        raise ValueError("not compressed run lengths")
+    values = np.add.reduceat((letters & 31) << (5 * place), starts)
+    values -= np.where(letters[last] & 16, np.int64(1) << (5 * (place[last] + 1)), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def parse(raw: bytes) -> tuple[bytes, str | None]:
+    """Entry for an annotation's `segmentation` in JSON, and the code of its flaw if it has one.
+
+    The entry is empty where there is no usable outline. Never raises on bad content.
+    """
+    try:
+        polygons = _polygons_of(raw)
+    except (msgspec.ValidationError, msgspec.DecodeError):
+        return b"", "other"
+    return from_polygons(polygons)
+
+
+def from_polygons(polygons: Sequence[Sequence[float]]) -> tuple[bytes, str | None]:
+    """Like `parse`, from lists of numbers."""
+    # The sum in float32's range is finite exactly if every number is.
+    good = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0 and math.isfinite(sum(array("f", p)))]
+    entry = encode_polygons(good) if good else b""
+    return entry, "polygon_flaw" if len(good) < len(polygons) else None
+
+
+def from_value(value: Any) -> tuple[bytes, str | None]:
+    """Like `parse`, from any decoded JSON value, however odd."""
+    if value is None or value == [] or value == {}:
+        return b"", None
+    if isinstance(value, dict):
+        return _from_rle(value)
+    if not isinstance(value, list):
+        return b"", "segmentation_flaw"
+    flat = not any(isinstance(p, list) for p in value)
+    polygons = [_finite(p) for p in ([value] if flat else value)]
+    entry, flaw = from_polygons(polygons)
+    return entry, "polygon_flat" if flat and entry else flaw
+
+
+def _finite(polygon: Any) -> list[float]:
+    """Numbers of a polygon; empty where one of them is none."""
+    try:
+        numbers = np.asarray([float(v) for v in polygon], np.float32)
+    except (TypeError, ValueError, OverflowError):
+        return []
+    return numbers.tolist() if np.isfinite(numbers).all() else []
+
+
+def _from_rle(value: dict[str, Any]) -> tuple[bytes, str | None]:
+    """Checks that the runs fill the size before anything is handed to C code."""
+    try:
+        height, width = (int(v) for v in value["size"])
+        counts = value["counts"]
+        if isinstance(counts, str):
+            packed = counts.encode("ascii")
+            runs = rle_lengths(packed)
+        else:
+            runs = np.array([int(v) for v in counts], np.int64)
+        if height < 1 or width < 1 or height * width >= 2**32 or (runs < 0).any() or int(runs.sum()) != height * width:
+            return b"", "rle_flaw"
+        if not isinstance(counts, str):
+            packed = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)["counts"]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return b"", "rle_flaw"
+    return encode_rle({"size": [height, width], "counts": packed}), None
+
+
+def box_around(entry: bytes) -> tuple[float, float, float, float]:
+    """x, y, width, height around an entry of `encode_polygons` or `encode_rle`."""
+    shape = decode(np.frombuffer(entry, np.uint8), 0)
+    if isinstance(shape, dict):
+        x, y, w, h = (float(v) for v in coco_mask.toBbox(shape))
+        return x, y, w, h
+    corners = np.concatenate(shape).astype(np.float64)
+    (x1, y1), (x2, y2) = corners.min(0), corners.max(0)
+    return float(x1), float(y1), float(x2 - x1), float(y2 - y1)
