@@ -78,7 +78,8 @@ class Records:
         return len(self.image_ids)
 
     def __repr__(self) -> str:
-        return f"Records({len(self):,} images, {len(self.labels):,} annotations, {len(self.categories)} categories, {str(self.source)!r})"
+        counts = f"{len(self):,} images, {len(self.labels):,} annotations, {len(self.categories)} categories"
+        return f"Records({counts}, {str(self.source)!r})"
 
     @cached_property
     def nbytes(self) -> int:
@@ -141,7 +142,7 @@ class Records:
             size=size,
             boxes=torch.from_numpy(corners[kept]),
             labels=torch.from_numpy(self.labels[chosen].astype(np.int64)),
-            masks=Masks(size, shapes=[self.segmentation(i) for i in chosen]) if self.has_shapes else None,
+            masks=Masks(size, shapes=[self.segmentation(int(i)) for i in chosen]) if self.has_shapes else None,
             area=torch.from_numpy(self.areas[chosen].astype(np.float32)),
             is_crowd=torch.from_numpy(self.is_crowd[chosen]),
         )

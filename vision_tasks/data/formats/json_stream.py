@@ -44,7 +44,7 @@ class Chunk:
 class JsonFile:
     """A top-level JSON object whose big arrays are read in chunks.
 
-    Use: `for key in file.keys():`, and for each key one of `chunks()`, `value()` or nothing (then it is skipped).
+    Use: `for key in file.members():`, and for each key one of `chunks()`, `value()` or nothing (then it is skipped).
 
     Raises:
         VisionTasksError: from any method, if the file ends too early or is not JSON where it must be.
@@ -64,8 +64,12 @@ class JsonFile:
         """The first character that is no white space, "" in an empty file."""
         return chr(self._peek() or 0).strip("\0")
 
-    def keys(self) -> Iterator[str]:
-        """Keys of the object, in file order."""
+    def head(self) -> bytes:
+        """The first bytes, to tell kinds of files apart."""
+        return self._buffer[self._at : self._at + 4096]
+
+    def members(self) -> Iterator[str]:
+        """Keys of the object, in file order, each before its value."""
         self._expect(b"{")
         if self._peek() == ord("}"):
             return
@@ -86,7 +90,7 @@ class JsonFile:
         first = self._peek()
         if first == _QUOTE:
             return self._quoted()
-        if first in b"[{":
+        if first is not None and first in b"[{":
             pieces = [piece for piece in self._nested() if keep]
             return b"".join(pieces)
         return self._bare()
@@ -102,6 +106,9 @@ class JsonFile:
         while True:
             text = self._buffer[self._at :] if self._at else self._buffer
             starts, ends, close = _elements(text)
+            if close >= 0 and text[close] != ord("]"):
+                self._at += close
+                raise self._error(f'"{what}" is not closed by "]"')
             cut = close if close >= 0 else (int(ends[-1]) if len(ends) else 0)
             if cut:
                 if close < 0:

@@ -14,14 +14,14 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from vision_tasks.structures import Polygons, Rle
 
 _RLE = -1
-_polygons_of = msgspec.json.Decoder(list[list[float]]).decode
+RLE_MARK = struct.pack("<i", _RLE)
+"""What the entry of a run-length mask begins with."""
 
 
 def encode_polygons(polygons: Sequence[Sequence[float]]) -> bytes:
@@ -37,6 +37,12 @@ def encode_rle(rle: Rle) -> bytes:
     height, width = rle["size"]
     counts = rle["counts"]
     return struct.pack("<4i", _RLE, height, width, len(counts)) + counts + b"\0" * (-len(counts) % 4)
+
+
+def rle_size(entry: bytes) -> tuple[int, int]:
+    """(height, width) of a run-length entry."""
+    height, width = struct.unpack_from("<2i", entry, 4)
+    return height, width
 
 
 def decode(blob: np.ndarray, start: int) -> Polygons | Rle:
@@ -78,20 +84,8 @@ def rle_lengths(counts: bytes) -> np.ndarray:
     return values
 
 
-def parse(raw: bytes) -> tuple[bytes, str | None]:
-    """Entry for an annotation's `segmentation` in JSON, and the code of its flaw if it has one.
-
-    The entry is empty where there is no usable outline. Never raises on bad content.
-    """
-    try:
-        polygons = _polygons_of(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError):
-        return b"", "other"
-    return from_polygons(polygons)
-
-
 def from_polygons(polygons: Sequence[Sequence[float]]) -> tuple[bytes, str | None]:
-    """Like `parse`, from lists of numbers."""
+    """Entry of an object's polygons, and the code of its flaw if it has one; the entry is empty if none is usable."""
     # The sum in float32's range is finite exactly if every number is.
     good = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0 and math.isfinite(sum(array("f", p)))]
     entry = encode_polygons(good) if good else b""
@@ -99,7 +93,7 @@ def from_polygons(polygons: Sequence[Sequence[float]]) -> tuple[bytes, str | Non
 
 
 def from_value(value: Any) -> tuple[bytes, str | None]:
-    """Like `parse`, from any decoded JSON value, however odd."""
+    """Like `from_polygons`, from any decoded JSON value, however odd; never raises."""
     if value is None or value == [] or value == {}:
         return b"", None
     if isinstance(value, dict):
