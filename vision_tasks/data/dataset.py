@@ -1,0 +1,151 @@
+"""From records to decoded, augmented samples, and from samples to the batch that a model's `preprocess` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vision_tasks.data.images import ImageError, read_image
+from vision_tasks.data.records import Records
+from vision_tasks.data.sampler import Request
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.structures import Target
+
+# More unreadable images than this in a row are no accident but a wrong folder.
+_MAX_UNREADABLE_RUN = 100
+
+
+@dataclass
+class Unreadable:
+    """An image that could not be read: its id in the data set, and what the reader said."""
+
+    image_id: int
+    reason: str
+
+
+@dataclass
+class Sample:
+    """One decoded image with its truth.
+
+    Attributes:
+        image: (H, W, C) uint8 or uint16, RGB; None if it could not be read and was not replaced.
+        target: truth on this image's grid. request: what the data set was asked for.
+        unreadable: images that could not be read while this sample was made.
+    """
+
+    image: np.ndarray | None
+    target: Target
+    request: Request
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+Transform = Callable[[Sample, np.random.Generator], Sample]
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Map-style data set of `Sample`s; works in any process, as its answer depends on the request alone.
+
+    The random generator given to the transforms is seeded by (seed, epoch, index), never by the worker.
+
+    In training an image that cannot be read is replaced by the next one that can, augmented as the one asked for would
+    have been; in evaluation the sample comes without an image, so that it can be left out. Either way
+    `Sample.unreadable` says so, and the process that trains can count it.
+
+    Args:
+        records: the images and their annotations. transforms: augmentation, or None.
+        seed: of the augmentation. train: whether an unreadable image is replaced.
+    """
+
+    def __init__(
+        self, records: Records, transforms: Transform | None = None, seed: int = 0, *, train: bool = True
+    ) -> None:
+        self.records, self.transforms, self.seed, self.train = records, transforms, seed, train
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, request: Request | int) -> Sample:
+        """The sample asked for; a plain index means epoch 0.
+
+        Raises:
+            IndexError: if there is no such row.
+            VisionTasksError: in training, if a hundred images in a row, or all there are, cannot be read.
+        """
+        request = request if isinstance(request, Request) else Request(request)
+        if not 0 <= request.index < len(self):
+            raise IndexError(f"there is no image {request.index}: the data set has {len(self)}")
+        sample = self._read(request)
+        if self.transforms is None or sample.image is None:
+            return sample
+        return self.transforms(sample, np.random.default_rng((self.seed, request.epoch, request.index)))
+
+    def _read(self, request: Request) -> Sample:
+        unreadable: list[Unreadable] = []
+        tries = min(len(self), _MAX_UNREADABLE_RUN) if self.train else 1
+        for row in (np.arange(request.index, request.index + tries) % len(self)).tolist():
+            try:
+                image = read_image(self.records.image_path(row), self._expected_size(row))
+            except ImageError as error:
+                unreadable.append(Unreadable(int(self.records.image_ids[row]), str(error)))
+                continue
+            return Sample(image, self.records.target(row), request, unreadable)
+        if self.train:
+            raise VisionTasksError(
+                f"{tries} images in a row cannot be read; is the image folder right? The first, image id "
+                f"{unreadable[0].image_id}: {unreadable[0].reason}"
+            )
+        return Sample(None, self.records.target(request.index), request, unreadable)
+
+    def _expected_size(self, row: int) -> tuple[int, int] | None:
+        height, width = int(self.records.heights[row]), int(self.records.widths[row])
+        return (height, width) if height > 0 and width > 0 else None
+
+
+@dataclass
+class RawBatch:
+    """Decoded, augmented, unnormalised images of unequal sizes; the model's `preprocess` resizes and pads them.
+
+    Attributes:
+        images: B tensors (C, H, W) uint8 or uint16, RGB. B is zero if no image could be read (evaluation only).
+        targets: B truths, each on its image's grid.
+        min_size: shortest side to resize this batch to, or None for the model's own.
+        unreadable: images that could not be read: replaced in training, missing here in evaluation.
+    """
+
+    images: list[Tensor]
+    targets: list[Target]
+    min_size: int | None = None
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Ids of the images in the data set."""
+        return [target.image_id for target in self.targets]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> RawBatch:
+        """Copy with images and targets on a device."""
+        images = [image.to(device, non_blocking=non_blocking) for image in self.images]
+        return replace(self, images=images, targets=[t.to(device, non_blocking) for t in self.targets])
+
+    def pin_memory(self) -> RawBatch:
+        """Copy whose images lie in page-locked memory, so that `to(..., non_blocking=True)` overlaps with computing."""
+        return replace(self, images=[image.pin_memory() for image in self.images])
+
+
+def collate(samples: Sequence[Sample]) -> RawBatch:
+    """Join the samples of one batch; those without an image leave only their entry in `unreadable`."""
+    read = [(s.image, s.target) for s in samples if s.image is not None]
+    return RawBatch(
+        images=[torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image, _ in read],
+        targets=[target for _, target in read],
+        min_size=samples[0].request.min_size if samples else None,
+        unreadable=[entry for s in samples for entry in s.unreadable],
+    )

@@ -1,0 +1,200 @@
+"""Augmentation by Albumentations, by name, on image, boxes, masks and semantic map together.
+
+The only file that imports albumentations. Its transforms are run one by one rather than through its `Compose`, because
+they disagree on where a pixel's coordinate lies, its box handling drops a box and keeps its mask, and one seed given to
+a `Compose` makes all its transforms draw the same numbers. Here every label that a transform moves goes through
+it as points, in the convention that this transform was measured to have (`_MOVES`), or as a bitmap.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import random as python_random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+# Set before the import, which would otherwise ask a server for the newest version.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+import albumentations as A
+
+from vision_tasks.data.dataset import Sample
+from vision_tasks.data.geometry import move_target, warp_target
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.structures import Target
+
+_CENTER, _CORNER, _RATIO = 0.5, 0.0, None
+
+# Where the transform's coordinates have their origin: 0.5, the centre of the first pixel (so half a pixel is taken off
+# and put back); 0, its corner, as ours; None, points scale as the image did, whatever the transform rounds.
+_MOVES: dict[str, float | None] = {
+    **dict.fromkeys(("HorizontalFlip", "VerticalFlip", "Transpose", "D4", "SquareSymmetry", "RandomRotate90"), _CENTER),
+    **dict.fromkeys(("Rotate", "SafeRotate", "Affine", "Perspective"), _CENTER),
+    **dict.fromkeys(("RandomCrop", "CenterCrop", "Crop", "CropAndPad", "RandomCropFromBorders"), _CORNER),
+    **dict.fromkeys(("RandomResizedCrop", "RandomSizedCrop", "Pad", "PadIfNeeded"), _CORNER),
+    **dict.fromkeys(("RandomSizedBBoxSafeCrop", "BBoxSafeRandomCrop", "AtLeastOneBBoxRandomCrop"), _CORNER),
+    **dict.fromkeys(("Resize", "RandomScale", "LongestMaxSize", "SmallestMaxSize"), _RATIO),
+}
+# Lines do not stay straight under these, and their key points are approximate: labels go through as bitmaps.
+_WARPS = ("ElasticTransform", "GridDistortion", "OpticalDistortion", "ThinPlateSpline", "GridElasticDeform")
+_NEED_BOXES = ("RandomSizedBBoxSafeCrop", "BBoxSafeRandomCrop", "AtLeastOneBBoxRandomCrop")
+# What changes pixels only. Normalising belongs to the model; others need reference images.
+_NO_PIXELS = ("Normalize", "ToFloat", "FromFloat", "ToRGB", "FDA", "HistogramMatching", "PixelDistributionAdaptation",
+              "TextImage", "ImageOnlyTransform")  # fmt: skip
+_PIXELS = (
+    *sorted(
+        name
+        for name, value in vars(A).items()
+        if inspect.isclass(value) and issubclass(value, A.ImageOnlyTransform) and name not in _NO_PIXELS
+    ),
+    "CoarseDropout", "GridDropout", "PixelDropout", "XYMasking",
+)  # fmt: skip
+TRANSFORMS = (*_MOVES, *_WARPS, *_PIXELS)
+"""Names that may be used in a configuration."""
+
+Entries = Sequence[str | Mapping[str, Mapping[str, Any] | None]]
+
+_FLIP: dict[str, Any] = {"HorizontalFlip": {"p": 0.5}}
+PRESETS: dict[str, Entries] = {
+    "none": [],
+    "default": [
+        _FLIP,
+        {"ColorJitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.02, "p": 0.5}},
+    ],
+    "strong": [
+        _FLIP,
+        {"Affine": {"scale": [0.6, 1.4], "translate_percent": [-0.1, 0.1], "rotate": [-10, 10], "shear": [-4, 4],
+                    "p": 0.7}},
+        {"ColorJitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.05, "p": 0.8}},
+        {"ToGray": {"p": 0.05}},
+        {"GaussianBlur": {"blur_limit": [3, 5], "p": 0.1}},
+    ],
+}  # fmt: skip
+
+
+class Transforms:
+    """A list of augmentations, applied in order: Sample → Sample.
+
+    All randomness comes from the generator given to the call. Images are uint8 or uint16, (H, W, C); colour transforms
+    see a uint16 image as float32 in 0..1.
+
+    Args:
+        entries: a preset's name ("none", "default", "strong"), or a list like
+            `[{"HorizontalFlip": {"p": 0.5}}, {"RandomCrop": {"height": 400, "width": 400}}]`,
+            with Albumentations' names and arguments.
+
+    Raises:
+        VisionTasksError: unknown name or argument (with the nearest valid one), or a value Albumentations refuses.
+    """
+
+    def __init__(self, entries: str | Entries = "default") -> None:
+        if isinstance(entries, str):
+            if entries not in PRESETS:
+                raise VisionTasksError(f"transforms: there is no preset {_unknown(entries, PRESETS)}")
+            entries = PRESETS[entries]
+        self.steps = [_build(entry) for entry in entries]
+
+    def __call__(self, sample: Sample, random: Generator) -> Sample:
+        if sample.image is None or not self.steps:
+            return sample
+        image, target = sample.image, sample.target
+        # One pair of generators for all steps: with one seed each they would draw the same numbers.
+        draw = python_random.Random(int(random.integers(2**63)))
+        for step in self.steps:
+            step.set_random_state(random, draw)
+            if not step.should_apply():
+                continue
+            try:
+                image, target = _apply(step, image, target)
+            except VisionTasksError:
+                raise
+            except Exception as error:
+                raise VisionTasksError(
+                    f"transforms: {type(step).__name__} failed on image id {target.image_id} "
+                    f"{image.shape} {image.dtype}: {error}"
+                ) from error
+        return replace(sample, image=np.ascontiguousarray(image), target=target)
+
+
+def _apply(step: Any, image: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
+    name = type(step).__name__
+    if name in _MOVES:
+        return _move(step, image, target, _MOVES[name])
+    if name in _WARPS:
+        moved = step(image=image, force_apply=True)["image"]
+        return moved, warp_target(target, moved.shape[:2], lambda bitmap: _move_bitmap(step, bitmap))
+    pixels = image.astype(np.float32) / 65535 if image.dtype == np.uint16 else image
+    changed: np.ndarray = step(image=pixels, force_apply=True)["image"]
+    if image.dtype == np.uint16:
+        changed = np.rint(changed.clip(0, 1) * 65535).astype(np.uint16)
+    if changed.shape != image.shape or changed.dtype != image.dtype:
+        raise VisionTasksError(
+            f"transforms: {name} made {changed.shape} {changed.dtype} of an image {image.shape} {image.dtype}; "
+            "channels, type and normalisation are the model's own business (its preprocess)"
+        )
+    return changed, target
+
+
+def _move(step: Any, image: np.ndarray, target: Target, origin: float | None) -> tuple[np.ndarray, Target]:
+    data: dict[str, Any] = {"image": image}
+    if type(step).__name__ in _NEED_BOXES:
+        boxes = np.zeros((0, 4)) if target.boxes is None else target.boxes.numpy().astype(np.float64)
+        data["bboxes"] = boxes / [image.shape[1], image.shape[0], image.shape[1], image.shape[0]]
+    moved = step(force_apply=True, **data)["image"]
+
+    def points(given: np.ndarray) -> np.ndarray:
+        if len(given) == 0:
+            return given
+        if origin is None:
+            return given * [moved.shape[1] / image.shape[1], moved.shape[0] / image.shape[0]]
+        # Albumentations' key points are x, y, z, angle, scale.
+        padded = np.concatenate([given - origin, np.zeros((len(given), 3))], axis=1)
+        placed: np.ndarray = step.apply_with_params(step.params, keypoints=padded)["keypoints"]
+        return placed[:, :2].astype(np.float64) + origin
+
+    return moved, move_target(target, moved.shape[:2], points, lambda bitmap: _move_bitmap(step, bitmap))
+
+
+def _move_bitmap(step: Any, bitmap: np.ndarray) -> np.ndarray:
+    """The bitmap (H, W) as the step moved the image, with the numbers it drew for that."""
+    moved: np.ndarray = step.apply_with_params(step.params, mask=bitmap)["mask"]
+    return moved
+
+
+def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
+    """One transform from its name, or from {name: arguments}."""
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise VisionTasksError(f"transforms: an entry must be a name or one {{name: arguments}}, not {entry!r}")
+    name, arguments = next(iter(entry.items()))
+    if name not in TRANSFORMS:
+        raise VisionTasksError(f"transforms: there is no {_unknown(name, TRANSFORMS)}")
+    arguments = dict(arguments or {})
+    kind = getattr(A, name)
+    known = [p for p in inspect.signature(kind.__init__).parameters if p != "self"]
+    for argument in arguments:
+        if argument not in known:
+            raise VisionTasksError(f"transforms: {name} has no argument {_unknown(argument, known)}")
+    if name not in _PIXELS and arguments.get("border_mode", 0) not in (0, 1):
+        raise VisionTasksError(
+            f"transforms: {name}: border_mode {arguments['border_mode']} would mirror or repeat objects that then have "
+            "no label; use 0 (one colour) or 1 (the border's colour)"
+        )
+    try:
+        return kind(**arguments)
+    except (ValueError, TypeError) as error:
+        raise VisionTasksError(f"transforms: {name} refuses its arguments {arguments}: {error}") from error
+
+
+def _unknown(word: str, valid: Iterable[str]) -> str:
+    """The word in quotes, with the nearest valid one, or all if they are few."""
+    valid = list(valid)
+    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"valid are: {', '.join(valid)}"
+    return f"{word!r}; {hint}"
