@@ -196,6 +196,7 @@ def make_solid(thing: str, height: float, place: Array, rng: np.random.Generator
     return Solid(THINGS.index(thing), parts, paint, turn, origin.astype(np.float32), reach, gloss, crowd)
 
 
+# What a maker below gives: parts, paint, turn, reach and gloss of a `Solid`.
 _Made = tuple[tuple[Part, ...], Paint, Array, tuple[float, float], float]
 
 
