@@ -76,7 +76,7 @@ def assemble(
     del owners
     chosen = chosen[np.argsort(row[chosen], kind="stable")]
     row = row[chosen]
-    out = {
+    out: dict[str, np.ndarray] = {
         **images,
         "first": np.searchsorted(row, np.arange(len(images["image_ids"]) + 1)).astype(np.int64),
         "annotation_ids": annotation_ids[chosen],
@@ -86,9 +86,8 @@ def assemble(
     del annotation_ids, label, starts
     for name in ("boxes", "areas", "is_crowd"):
         out[name] = columns.take(name)[chosen]
-    out["has_shapes"] = bool((out["shape_starts"] >= 0).any())
     out["usable"] = _judged(out, row, problems)
-    return out
+    return {**out, "has_shapes": bool((out["shape_starts"] >= 0).any())}
 
 
 def _images(columns: Columns, problems: Problems, source: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -215,7 +214,7 @@ def _checked_rle(
     return starts
 
 
-def _judged(out: dict[str, Any], row: np.ndarray, problems: Problems) -> np.ndarray:
+def _judged(out: dict[str, np.ndarray], row: np.ndarray, problems: Problems) -> np.ndarray:
     """Which annotations training may use, (N,); mends areas. In slices, to need little memory."""
     usable = np.zeros(len(row), bool)
     for begin in range(0, len(row), _SLICE):

@@ -1,0 +1,185 @@
+"""Finding the annotation files and image folders of a COCO-format data set below a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vision_tasks.data.records import escapes
+from vision_tasks.errors import VisionTasksError
+
+# Words in file and folder names -> split; the first that fits counts.
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "testdev"),
+}
+_OTHER_TASKS = ("captions", "panoptic", "keypoints", "stuff", "image_info")
+_HEAD = 1 << 20
+_SAMPLE = 16
+_DEPTH = 3
+
+
+class CocoSplit(NamedTuple):
+    """One part of a data set: its annotation file and the folder that holds its images."""
+
+    annotations: Path
+    images: Path
+
+
+def find_coco(path: Path | str) -> dict[str, CocoSplit]:
+    """The splits "train", "val" and "test" of a data set, as far as there are any, in this order.
+
+    The split is told by the file's name, else by its folder's; a single file of unknown split is "train". The image
+    folder is the nearest one that really holds the first files that the annotations name.
+
+    Args:
+        path: a folder (annotation files up to three levels down), or one annotation file.
+
+    Raises:
+        VisionTasksError: nothing found, two files for one split, or images that are in no folder; lists what is there.
+    """
+    path = Path(path)
+    if path.is_file():
+        return {_split_of(path, path.parent) or "train": CocoSplit(path, _image_folder(path, path.parent))}
+    if not path.is_dir():
+        raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
+    files = sorted(_json_files(path, _DEPTH))
+    coco = [f for f in files if _looks_like_instances(f)]
+    # COCO puts files of several tasks side by side; one for key points alone has boxes too.
+    coco = [f for f in coco if not any(word in f.name.lower() for word in _OTHER_TASKS)] or coco
+    if not coco:
+        raise VisionTasksError(
+            f"{path}: no COCO annotation file (JSON with images, annotations, categories) found; {_held(path)}"
+        )
+    found: dict[str, list[Path]] = {}
+    for file in coco:
+        split = _split_of(file, path) or ("train" if len(coco) == 1 else None)
+        if split:
+            found.setdefault(split, []).append(file)
+    if not found:
+        names = ", ".join(str(f.relative_to(path)) for f in coco)
+        raise VisionTasksError(f"{path}: which of {names} is for training? Put train, val or test into the names.")
+    return {s: CocoSplit(f := _only(path, s, found[s]), _image_folder(f, path)) for s in _SPLITS if s in found}
+
+
+def _json_files(folder: Path, depth: int) -> Iterator[Path]:
+    """JSON files, not looking into folders that hold nothing but images, nor hidden ones."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.suffix.lower() == ".json" and entry.is_file():
+            yield entry
+        elif depth > 1 and not entry.suffix and entry.is_dir():
+            yield from _json_files(entry, depth - 1)
+
+
+def _looks_like_instances(file: Path) -> bool:
+    """Whether the text has COCO's keys and none of other tasks; big files are judged by both ends."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_HEAD)
+            size = stream.seek(0, 2)
+            stream.seek(max(len(text), size - _HEAD))
+            text += stream.read(_HEAD)
+    except OSError:
+        return False
+    keys = sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
+    return keys >= (3 if size <= 2 * _HEAD else 1) and b'"segments_info"' not in text and b'"caption"' not in text
+
+
+def _split_of(file: Path, top: Path) -> str | None:
+    """The split that the file's name tells, else the nearest folder's below and including `top`."""
+    names = [file.stem]
+    for folder in file.parents:
+        names.append(folder.name)
+        if folder == top:
+            break
+    for name in names:
+        words = re.findall(r"[a-z]+", name.lower())
+        for split, own in _SPLITS.items():
+            if any(word in own for word in words):
+                return split
+    return None
+
+
+def _only(path: Path, split: str, files: list[Path]) -> Path:
+    """The one file of a split; where there are several, the one that says instances."""
+    if len(files) > 1:
+        named = [f for f in files if "instances" in f.name.lower()]
+        if len(named) != 1:
+            names = ", ".join(str(f.relative_to(path)) for f in files)
+            raise VisionTasksError(f"{path}: {len(files)} annotation files for {split}: {names}. Name the one to use.")
+        return named[0]
+    return files[0]
+
+
+def _image_folder(file: Path, top: Path) -> Path:
+    """The candidate folder that holds most of the first files named; the nearest one if several do alike."""
+    names = [n for n in _first_names(file) if not escapes(n)]
+    candidates = list(_candidates(file, top))
+    if not names:
+        return candidates[0]
+    held = [sum((folder / name).is_file() for name in names) for folder in candidates]
+    best = max(held)
+    if not best:
+        tried = ", ".join(str(c) for c in candidates[:8])
+        raise VisionTasksError(
+            f"{file}: its images, such as {PurePosixPath(names[0])}, are in none of these folders: {tried}"
+            f"{', ...' if len(candidates) > 8 else ''}. Name the image folder."
+        )
+    return candidates[held.index(best)]
+
+
+def _candidates(file: Path, top: Path) -> Iterator[Path]:
+    """Folders that may hold the images, likeliest first: beside the file, upwards to `top`, and below those."""
+    above = [file.parent, *(p for p in file.parent.parents if p == top or top in p.parents)]
+    if file.parent.parent not in above and top == file.parent:
+        above.append(file.parent.parent)  # a file given alone: annotations/x.json beside images/
+    split = _split_of(file, top)
+    below: list[Path] = []
+    for folder in above:
+        yield folder
+        own = [f for f in _folders(folder) if f not in above]
+        below += own + [inner for f in own for inner in _folders(f)]
+    yield from sorted(below, key=lambda f: _split_of(f / "x", f) != split)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))[:200]
+    except OSError:
+        return []
+
+
+def _first_names(file: Path) -> list[str]:
+    """Some file names out of the first megabyte, else out of the middle and the end (images may follow annotations)."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        for place in (0, size // 2, max(0, size - _HEAD)):
+            stream.seek(place)
+            found = re.findall(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', stream.read(_HEAD))
+            if found:
+                return [n for raw in found[:_SAMPLE] if isinstance(n := _text(raw), str)]
+    return []
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        return str(json.loads(raw.decode("utf-8", "replace"), strict=False)).replace("\\", "/")
+    except ValueError:
+        return None
+
+
+def _held(path: Path) -> str:
+    names = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
+    if not names:
+        return "the folder is empty."
+    return f"the folder holds {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}."
