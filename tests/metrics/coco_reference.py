@@ -6,10 +6,12 @@ import contextlib
 import copy
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -49,7 +51,7 @@ def save(folder: Path, gt: Any, results: Any) -> tuple[Path, Path]:
 
 
 def random_dataset(seed: int, crowded: bool = False) -> tuple[dict, list]:
-    """Ground truth and results on a coarse grid, so that ties in score and IoU and overlaps of exactly 1/2 or 3/4 abound."""
+    """Ground truth and results on a coarse grid: ties in score and IoU and overlaps of exactly 1/2 or 3/4 abound."""
     r = np.random.default_rng(seed)
     n_images, n_categories = (3, 2) if crowded else (int(r.integers(1, 9)), int(r.integers(1, 6)))
     image_ids = r.choice(np.arange(0, 1000), n_images, replace=False).tolist()
@@ -59,7 +61,7 @@ def random_dataset(seed: int, crowded: bool = False) -> tuple[dict, list]:
     next_id = 1
     for image in image_ids:
         # The last category has truth in no image, the first has detections in none (when there are several).
-        for c, category in enumerate(category_ids[: max(1, n_categories - 1)]):
+        for category in category_ids[: max(1, n_categories - 1)]:
             for _ in range(int(r.integers(0, 30 if crowded else 5))):
                 box = (
                     (r.integers(0, 12, 2).tolist() + r.integers(1, 13, 2).tolist())
@@ -102,4 +104,31 @@ def random_dataset(seed: int, crowded: bool = False) -> tuple[dict, list]:
         "categories": [{"id": c, "name": f"category {c}"} for c in r.permutation(category_ids).tolist()],
         "annotations": annotations,
     }
+    return gt, results
+
+
+def with_masks(gt: dict, results: list, seed: int) -> tuple[dict, list]:
+    """The same data with masks: polygons (triangles, rectangles, two parts) and RLE of both kinds in place of boxes."""
+    r = np.random.default_rng(seed)
+    gt, results = copy.deepcopy(gt), copy.deepcopy(results)
+    for row in [*gt["annotations"], *results]:
+        x, y, w, h = row["bbox"]
+        shrink = 11 / max(1, *(abs(v) for a in gt["annotations"] for v in a["bbox"]))
+        x, y, w, h = ((v * shrink * 1.5 + 3) for v in (x, y, w, h))
+        polygons = [[x, y, x + w, y, x + w, y + h]] if r.random() < 0.3 else [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        if r.random() < 0.1:
+            polygons.append([1.0, 1, 5, 1, 5, 6])
+        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, 40, 40))
+        kind = r.random() if "score" not in row else 1.0
+        if kind < 0.5:
+            row["segmentation"] = polygons
+        elif kind < 0.7:
+            with warnings.catch_warnings():  # pycocotools 2.0.11 is behind numpy 2's array protocol
+                warnings.simplefilter("ignore", DeprecationWarning)
+                bitmap = coco_mask.decode(rle)
+            flat = np.concatenate([[0], bitmap.reshape(-1, order="F").astype(int), [-1]])
+            bounds = np.flatnonzero(np.diff(flat)).tolist()
+            row["segmentation"] = {"size": [40, 40], "counts": np.diff([0, *bounds]).tolist()}
+        else:
+            row["segmentation"] = {"size": [40, 40], "counts": rle["counts"].decode()}
     return gt, results

@@ -21,11 +21,12 @@ from vision_tasks.structures import Prediction
 class CocoMetric(Metric):
     """COCO mAP, equal to pycocotools' COCOeval, from predictions that arrive batch by batch on any number of ranks.
 
-    `update` matches at once and keeps 40 bytes per detection; boxes and masks are forgotten. Images that were never updated are
-    not evaluated; of an image that was updated twice (on one rank or on two) the first update counts, lowest rank first.
-    Ties in score resolve by image id, then by input order, however images were dealt out.
+    `update` matches at once and keeps 40 bytes per detection; boxes and masks are forgotten. Images that were never
+    updated are not evaluated; of an image that was updated twice (on one rank or on two) the first update counts,
+    lowest rank first. Ties in score resolve by image id, then by input order, however images were dealt out.
 
-    One known difference: an annotation with id 0 counts as any other here, while pycocotools takes a match with it for no match.
+    One known difference: an annotation with id 0 counts as any other here, while pycocotools takes a match with it
+    for no match.
 
     Args:
         truth: the data set, the same on every rank. iou_type: "bbox" or "segm"; the latter needs a truth read for it.
@@ -50,9 +51,9 @@ class CocoMetric(Metric):
         self.truth = truth
         self.iou_type: IouType = iou_type
         self._summary: CocoSummary | None = None
-        # All states are int64: a float64 score travels as its bits, since MPS has no float64 and .half() changes floats.
-        # (I, 2) image id and number of its detections, which follow each other in the same order in
-        # (N, 5), see coco_matching.match.
+        # All states are int64: a score travels as the bits of its float64, since MPS has no float64 and .half() would
+        # round it. `images` holds (I, 2) tables: id and number of detections, whose rows follow each other in the
+        # same order in `detections`, (N, 5) tables as made by `match`.
         self.add_state("images", default=[], dist_reduce_fx="cat")
         self.add_state("detections", default=[], dist_reduce_fx="cat")
 
@@ -63,10 +64,10 @@ class CocoMetric(Metric):
 
         Args:
             predictions: one per image, in original pixels; or flat arrays with detections of these images only.
-            image_ids: (I,) ids in the truth. An image without detections must be named too, or its objects do not count.
+            image_ids: (I,) ids in the truth. Name images without detections too, or their objects do not count.
 
         Raises:
-            VisionTasksError: an unknown image id, as many predictions as ids are not given, a score or box is not finite.
+            VisionTasksError: unknown image id, not one prediction per id, or a score or box that is not finite.
         """
         ids = np.asarray(image_ids.cpu() if isinstance(image_ids, Tensor) else image_ids, dtype=np.int64).reshape(-1)
         if isinstance(predictions, Detections):

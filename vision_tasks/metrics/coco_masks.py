@@ -17,7 +17,8 @@ def rle_of(segmentation: Any, size: tuple[int, int] | None, where: str) -> dict[
     """COCO `segmentation` (polygons, or RLE compressed or not) -> compressed RLE, as pycocotools' `annToRLE`.
 
     Args:
-        segmentation: list of flat polygons [x, y, x, y, ...] in pixels, or {"size": [h, w], "counts": list | str | bytes}.
+        segmentation: flat polygons [[x, y, x, y, ...], ...] in pixels, or
+            {"size": [height, width], "counts": list of int, str or bytes}.
         size: (height, width) of the image; needed for polygons. where: names the object in the error.
     """
     from pycocotools import mask as coco_mask
@@ -52,7 +53,8 @@ def rle_area(rles: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Pixels of each mask, (N,) float64."""
     from pycocotools import mask as coco_mask
 
-    return np.asarray(coco_mask.area(list(rles)), dtype=np.float64).reshape(-1)
+    # One at a time: with numpy 2, pycocotools 2.0.11 fails on lists of more than 255.
+    return np.fromiter((int(coco_mask.area(rle)) for rle in rles), np.float64, len(rles))
 
 
 def rle_boxes(rles: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Matching detections with ground truth as pycocotools' `evaluateImg` does, many images at once.
 
-Ten IoU thresholds × four area ranges make forty independent matchings. They run side by side as the bits ("lanes") of one
-int64: bit `10 * area + threshold`. All (image, category) groups advance in lockstep, each by its next best detection, so
-the Python loop is as long as the largest group, not as the data set.
+Ten IoU thresholds × four area ranges make forty independent matchings. They run side by side as the bits ("lanes") of
+one int64: bit `10 * area + threshold`. All (image, category) groups advance in lockstep, each by its next best
+detection, so the Python loop is as long as the largest group, not as the data set.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def match(
             categories that the truth does not have are left out, as pycocotools does.
 
     Returns:
-        (I,) int64 number of kept detections per image, and (N, 5) int64 with the kept detections, image by image in the order of `image_ids`, then by
-        category, then by rank: row of the category, rank in its image and category (0..99, best score first, ties
-        in input order), bits of the float64 score, matched lanes, ignored lanes.
+        (I,) int64 number of kept detections per image, and (N, 5) int64 with the kept detections, image by image in
+        the order of `image_ids`, then by category, then by rank: row of the category, rank in its image and category
+        (0..99, best score first, ties in input order), bits of the float64 score, matched lanes, ignored lanes.
     """
     by_id = np.argsort(image_ids)
     place = by_id[rows_of(image_ids[by_id], detections.image_ids, "result for image", "the evaluated images")]
@@ -139,8 +139,8 @@ def _assign(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The greedy part: matched and ignored lanes of each detection, (n,) int64 each.
 
-    In its group's order of score a detection takes, lane by lane, the free counted truth of highest IoU, or failing that
-    the ignored one; of equal IoUs the later annotation wins. A crowd never stops being free.
+    In its group's order of score a detection takes, lane by lane, the free counted truth of highest IoU, or failing
+    that the ignored one; of equal IoUs the later annotation wins. A crowd never stops being free.
     """
     matched = np.zeros(len(group), dtype=np.int64)
     ignored = np.zeros(len(group), dtype=np.int64)

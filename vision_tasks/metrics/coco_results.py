@@ -96,7 +96,7 @@ def read_results(path: str | Path, truth: CocoTruth, iou_type: IouType = "bbox")
     Raises:
         VisionTasksError: not JSON, not a list, keys missing or of the wrong type, an image that `truth` does not have.
     """
-    rows: list[Any] = decode_file(path, list[_BoxRow if iou_type == "bbox" else _Row], "a COCO results list")
+    rows: list[Any] = decode_file(path, list[_BoxRow] if iou_type == "bbox" else list[_Row], "a COCO results list")
     from_boxes = not rows or bool(rows[0].bbox)
     if not from_boxes and iou_type == "bbox":
         rows = decode_file(path, list[_Row], "a COCO results list")
@@ -144,7 +144,7 @@ def _rle_of_row(row: _Row, index: int, size: np.ndarray, from_boxes: bool, path:
 
 
 def results_of(prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
-    """COCO results rows of one image: original category ids, box as float x, y, width, height, RLE if there are masks."""
+    """COCO results rows of one image: original category ids, float x, y, width, height, RLE if there are masks."""
     found = detections_of([prediction], [image_id], "bbox" if prediction.masks is None else "segm")
     rows: list[dict[str, Any]] = [
         {"image_id": i, "category_id": c, "bbox": b, "score": s}
@@ -166,7 +166,7 @@ def detections_of(
 ) -> Detections:
     """Flat arrays of several predictions, copied from the device in one piece per field.
 
-    Corners become x, y, width, height in float64, so results read back from a file written by `write_results` are the same.
+    Corners become x, y, width, height in float64, so what is read back from a file by `write_results` is the same.
     With masks the area is that of the box as well, since the rows of `results_of` carry both (see `read_results`).
     """
     import torch
@@ -197,20 +197,14 @@ def detections_of(
 
 
 def _rles(predictions: Sequence[Prediction], image_ids: Sequence[int]) -> list[dict[str, Any]]:
-    rles = []
+    from vision_tasks.ops.masks import to_rles
+
+    rles: list[dict[str, Any]] = []
     for prediction, image_id in zip(predictions, image_ids, strict=True):
-        if prediction.masks is None or prediction.masks.shapes is None:
-            if len(prediction) == 0:
-                continue
-            raise VisionTasksError(
-                f"prediction of image {image_id} has no masks as polygons or RLE; paste its grid masks first, "
-                "or evaluate with iou_type='bbox'"
-            )
-        for shape in prediction.masks.shapes:
-            outlines: Any = shape
-            if shape is not None and not isinstance(shape, Mapping):
-                outlines = [np.asarray(p, dtype=np.float64).reshape(-1).tolist() for p in shape]
-            rles.append(rle_of(outlines, prediction.size, f"prediction of image {image_id}"))
+        if prediction.masks is not None:
+            rles.extend(dict(rle) for rle in to_rles(prediction.masks))
+        elif len(prediction):
+            raise VisionTasksError(f"prediction of image {image_id} has no masks; evaluate with iou_type='bbox'")
     return rles
 
 

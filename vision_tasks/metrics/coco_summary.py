@@ -41,7 +41,7 @@ class MatchTables:
 
     @classmethod
     def of(cls, truth: CocoTruth, image_ids: np.ndarray, counts: np.ndarray, table: np.ndarray) -> MatchTables:
-        """From what `coco_matching.match` gave for these images: ordered by image id, repeated images once (the first)."""
+        """From what `match` gave for these images: ordered by image id, of repeated images the first."""
         unique, first = np.unique(image_ids, return_index=True)
         rows = truth.image_rows(unique)
         n_truths = np.bincount(truth.image, minlength=len(truth.image_ids))
@@ -112,11 +112,9 @@ class CocoSummary:
         n_truths = n_truths.reshape(k, len(AREA_RANGES), -1)[:, :, 0]
 
         order = np.lexsort((-tables.score, tables.category))
-        ends = np.cumsum(np.bincount(tables.category, minlength=k)) if k else []
-        for category, end in enumerate(ends):
-            rows = order[end - np.count_nonzero(tables.category == category) : end]
-            if n_truths[category, 0] == 0 and not n_truths[category].any():
-                continue
+        ends = np.cumsum(np.bincount(tables.category, minlength=k))[:k]
+        for category in np.flatnonzero(n_truths.any(axis=1)):
+            rows = order[ends[category - 1] if category else 0 : ends[category]]
             right = tables.matched[rows] & ~tables.ignored[rows]
             wrong = ~tables.matched[rows] & ~tables.ignored[rows]
             for m, limit in enumerate(MAX_DETECTIONS):
@@ -138,7 +136,7 @@ class CocoSummary:
 
     @cached_property
     def per_category(self) -> list[dict[str, float | int | str]]:
-        """One row per category: `id`, `name`, `truths` (counted), AP, AP50, AP75, APs, APm, APl, AR100, `threshold`, `f1`."""
+        """One row per category: id, name, truths (no crowds), AP, AP50, AP75, APs, APm, APl, AR100, threshold, f1."""
         counted = self.tables.truth_category[(self.tables.truth_counted & 1).astype(bool)]
         truths = np.bincount(counted, minlength=len(self.tables.category_ids))
         rows: list[dict[str, float | int | str]] = []
@@ -158,7 +156,7 @@ class CocoSummary:
 def _curves(right: np.ndarray, wrong: np.ndarray, n_truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Interpolated precision (10, 101, 4) and recall (10, 4) of one category from lanes sorted by score.
 
-    Precision can only rise where a detection is right, so the envelope needs only those places: far fewer than detections.
+    Precision can only rise where a detection is right, so the envelope needs only those, far fewer, places.
     """
     hits, misses = _lanes(right), np.cumsum(_lanes(wrong), axis=0, dtype=np.int32)
     lane, place = np.nonzero(hits.T)
@@ -169,13 +167,13 @@ def _curves(right: np.ndarray, wrong: np.ndarray, n_truths: np.ndarray) -> tuple
     envelope[lane, before] = found / (misses[place, lane] + found + np.spacing(1))
     envelope = np.maximum.accumulate(envelope[:, ::-1], axis=1)[:, ::-1]
     n_areas = len(AREA_RANGES)
-    envelope, n_hits = envelope.reshape(n_areas, -1, envelope.shape[1]), n_hits.reshape(n_areas, -1)
+    by_area, n_hits = envelope.reshape(n_areas, -1, envelope.shape[1]), n_hits.reshape(n_areas, -1)
     precision = np.full((len(IOU_THRESHOLDS), len(RECALLS), n_areas), -1.0)
     recall = np.full((len(IOU_THRESHOLDS), n_areas), -1.0)
     for area, n in enumerate(n_truths.tolist()):
         if n:
             needed = np.searchsorted(np.arange(1, n + 1) / n, RECALLS, side="left")
-            precision[:, :, area] = envelope[area][:, needed]
+            precision[:, :, area] = by_area[area][:, needed]
             recall[:, area] = n_hits[area] / n
     return precision, recall
 
@@ -195,7 +193,8 @@ def _best_f1(score: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truths: 
 def _lanes(bits: np.ndarray) -> np.ndarray:
     """(N,) int64 -> (N, 40) uint8 of 0 and 1."""
     octets = np.ascontiguousarray(bits.astype("<i8")).view(np.uint8).reshape(-1, 8)[:, : LANES // 8]
-    return np.unpackbits(octets, axis=1, bitorder="little")
+    lanes: np.ndarray = np.unpackbits(octets, axis=1, bitorder="little")
+    return lanes
 
 
 def _mean(values: np.ndarray) -> float:
@@ -207,4 +206,5 @@ def _members(counts: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Row numbers of what belongs to `owners`, where owner i has the next `counts[i]` rows."""
     n = counts[owners]
     start = (np.cumsum(counts) - counts)[owners]
-    return np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n) + np.repeat(start, n)
+    rows: np.ndarray = np.arange(n.sum()) + np.repeat(start - np.cumsum(n) + n, n)
+    return rows

@@ -162,7 +162,8 @@ class CocoTruth:
     @cached_property
     def group(self) -> np.ndarray:
         """(N,) int64, ascending: image row × K + category row."""
-        return self.image * max(1, len(self.category_ids)) + self.category
+        group: np.ndarray = self.image * max(1, len(self.category_ids)) + self.category
+        return group
 
     def image_rows(self, image_ids: np.ndarray) -> np.ndarray:
         """Rows of these ids in `image_ids`, (n,) int64; VisionTasksError names one that is unknown."""
