@@ -1,3 +1,69 @@
-"""vision_tasks: object detection, instance and semantic segmentation."""
+"""vision_tasks: object detection, instance and semantic segmentation.
+
+The names below are the public surface. They load on first use, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vision_tasks import data, metrics, models, ops, visualize, weights
+    from vision_tasks.errors import VisionTasksError
+    from vision_tasks.inference.predictor import Predictor
+    from vision_tasks.models.checkpoint import load, save
+    from vision_tasks.models.registry import MODELS, create_model, list_models
+    from vision_tasks.structures import Batch, Categories, Masks, Prediction, Target
+
+_WHERE = {
+    "VisionTasksError": "vision_tasks.errors",
+    "Predictor": "vision_tasks.inference.predictor",
+    "load": "vision_tasks.models.checkpoint",
+    "save": "vision_tasks.models.checkpoint",
+    "MODELS": "vision_tasks.models.registry",
+    "create_model": "vision_tasks.models.registry",
+    "list_models": "vision_tasks.models.registry",
+    "Batch": "vision_tasks.structures",
+    "Categories": "vision_tasks.structures",
+    "Masks": "vision_tasks.structures",
+    "Prediction": "vision_tasks.structures",
+    "Target": "vision_tasks.structures",
+}
+_ROOMS = ("data", "metrics", "models", "ops", "visualize", "weights")
+
+__all__ = [
+    "MODELS",
+    "Batch",
+    "Categories",
+    "Masks",
+    "Prediction",
+    "Predictor",
+    "Target",
+    "VisionTasksError",
+    "__version__",
+    "create_model",
+    "data",
+    "list_models",
+    "load",
+    "metrics",
+    "models",
+    "ops",
+    "save",
+    "visualize",
+    "weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"vision_tasks.{name}")
+    raise AttributeError(f"module 'vision_tasks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -84,7 +84,9 @@ class Categories:
             return categories
         if isinstance(categories, str):
             raise TypeError(f"categories must be a list of names, not the single string {categories!r}")
-        entries = [c if isinstance(c, Mapping) else {"id": i, "name": c} for i, c in enumerate(categories, start=1)]
+        entries: list[Mapping[str, Any]] = [
+            c if isinstance(c, Mapping) else {"id": i, "name": c} for i, c in enumerate(categories, start=1)
+        ]
         return cls(
             names=tuple(str(c["name"]) for c in entries),
             ids=tuple(int(c["id"]) for c in entries),
@@ -188,11 +190,13 @@ class Target:
     semantic: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_rows("Target", boxes=self.boxes, labels=self.labels, masks=self.masks, area=self.area, is_crowd=self.is_crowd)
+        _check_rows(
+            "Target", boxes=self.boxes, labels=self.labels, masks=self.masks, area=self.area, is_crowd=self.is_crowd
+        )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Target:
         """Copy with the tensors on a device; polygons stay on the host."""
-        return _moved(self, device, non_blocking)
+        return dataclasses.replace(self, **_moved_tensors(self, device, non_blocking))
 
 
 @dataclass
@@ -229,7 +233,7 @@ class Prediction:
         if isinstance(index, slice):
             index = torch.arange(len(self))[index]
         chosen = torch.as_tensor(index)
-        rows = {
+        rows: dict[str, Any] = {
             name: None if value is None else value[chosen]
             for name in ("boxes", "labels", "scores", "masks", "track_ids")
             for value in [getattr(self, name)]
@@ -247,7 +251,9 @@ class Prediction:
         if size == self.size:
             return self
         if self.semantic is not None:
-            raise ValueError("Prediction.scaled_to: a semantic map cannot be rescaled without loss; predict at that size")
+            raise ValueError(
+                "Prediction.scaled_to: a semantic map cannot be rescaled without loss; predict at that size"
+            )
         ratio_y, ratio_x = size[0] / self.size[0], size[1] / self.size[1]
         masks = self.masks
         if masks is not None:
@@ -259,7 +265,7 @@ class Prediction:
 
     def to(self, device: torch.device | str) -> Prediction:
         """Copy with the tensors on a device."""
-        return _moved(self, device, False)
+        return dataclasses.replace(self, **_moved_tensors(self, device, False))
 
 
 @dataclass
@@ -294,8 +300,8 @@ def _check_rows(owner: str, **fields: Any) -> None:
         raise ValueError(f"{owner}: boxes must be (N, 4), not {tuple(boxes.shape)}")
 
 
-def _moved(item: Any, device: torch.device | str, non_blocking: bool) -> Any:
-    changes = {
+def _moved_tensors(item: Target | Prediction, device: torch.device | str, non_blocking: bool) -> dict[str, Any]:
+    changes: dict[str, Any] = {
         f.name: value.to(device, non_blocking=non_blocking)
         for f in dataclasses.fields(item)
         for value in [getattr(item, f.name)]
@@ -304,4 +310,4 @@ def _moved(item: Any, device: torch.device | str, non_blocking: bool) -> Any:
     masks = getattr(item, "masks", None)
     if masks is not None and masks.grid is not None:
         changes["masks"] = Masks(masks.size, grid=masks.grid.to(device), boxes=masks.boxes.to(device))
-    return dataclasses.replace(item, **changes)
+    return changes

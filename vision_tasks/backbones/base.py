@@ -1,0 +1,65 @@
+"""What every backbone promises: images in, maps named C1..C5 out, channels known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+NORMS: dict[str, type[nn.Module]] = {
+    "frozen": FrozenBatchNorm2d,
+    "batch": nn.BatchNorm2d,
+    "sync": nn.SyncBatchNorm,
+}
+"""Normalisation layers by option name. "frozen" never learns: right for small batches on pretrained weights."""
+
+LEVELS = ("C1", "C2", "C3", "C4", "C5")
+
+
+class Backbone(nn.Module):
+    """A stack of stages; stage Cn's map is 2**n times smaller than the image.
+
+    Attributes:
+        channels: of each map `forward` returns, by level name, finest first.
+        stages: five modules, C1 (the stem) to C5. `aliases` of published weight names live in `weights/`.
+    """
+
+    channels: dict[str, int]
+
+    def __init__(self, channels: dict[str, int]) -> None:
+        super().__init__()
+        self.channels = channels
+        self._frozen: list[nn.Module] = []
+
+    def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
+        """(level, modules applied one after another to reach it from the level before), C1 to C5."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, C, H, W) float -> {"C2": (B, c, H/4, W/4), ...}; sides are rounded up."""
+        features: dict[str, Tensor] = {}
+        x = images
+        for level, modules in self.stages():
+            for module in modules:
+                x = module(x)
+            if level in self.channels:
+                features[level] = x
+        return features
+
+    def freeze(self, trainable_stages: int) -> None:
+        """Train only the last `trainable_stages` of the five; the others keep weights and statistics for good."""
+        if not 0 <= trainable_stages <= 5:
+            raise ValueError(f"trainable_stages must be 0..5 (5 trains everything), not {trainable_stages}")
+        for _, modules in self.stages()[: 5 - trainable_stages]:
+            for module in modules:
+                module.requires_grad_(False)
+                self._frozen.append(module)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As in torch, except that frozen stages stay in evaluation mode, so that their statistics do not drift."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self

@@ -1,0 +1,144 @@
+"""Region proposal network (Ren et al. 2015, section 3.1), with torchvision's constants as defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision_tasks.ops import anchors as anchor_ops
+from vision_tasks.ops.box_coding import decode_boxes, encode_boxes
+from vision_tasks.ops.boxes import clip, pairwise_iou
+from vision_tasks.ops.matching import match, sample_balanced
+from vision_tasks.ops.suppression import select
+from vision_tasks.structures import Batch, Target
+
+
+class RPN(nn.Module):
+    """Scores every anchor of every level for objectness, and moves it towards the object.
+
+    Args:
+        in_channels: of every map. levels: names of the maps. sizes: anchor side in pixels per level.
+        aspect_ratios: height / width of the anchors of each cell.
+        train_top, test_top: (proposals a level may send to suppression, proposals kept an image).
+        batch_per_image, positive_fraction: anchors the losses look at.
+        foreground, background: overlaps for matching (see `ops.matching.match`).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        levels: Sequence[str],
+        sizes: Sequence[float] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        train_top: tuple[int, int] = (2000, 2000),
+        test_top: tuple[int, int] = (1000, 1000),
+        iou_threshold: float = 0.7,
+        batch_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        foreground: float = 0.7,
+        background: float = 0.3,
+        min_size: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        if len(sizes) != len(levels):
+            raise ValueError(f"one anchor size per level: {len(levels)} levels {tuple(levels)}, {len(sizes)} sizes")
+        self.levels = tuple(levels)
+        for i, size in enumerate(sizes):
+            self.register_buffer(f"cell{i}", anchor_ops.cell_anchors((size,), aspect_ratios), persistent=False)
+        self.train_top, self.test_top = train_top, test_top
+        self.iou_threshold, self.min_size = iou_threshold, min_size
+        self.batch_per_image, self.positive_fraction = batch_per_image, positive_fraction
+        self.foreground, self.background = foreground, background
+        self.sample = sample_balanced  # an attribute, so that a comparison with another program can fix the draw
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.objectness = nn.Conv2d(in_channels, len(aspect_ratios), 1)
+        self.deltas = nn.Conv2d(in_channels, 4 * len(aspect_ratios), 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: dict[str, Tensor], image_size: tuple[int, int]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Objectness logits (B, A) and deltas (B, A, 4), float32, over all levels, and each level's anchors."""
+        logits, deltas, sizes = [], [], []
+        for level in self.levels:
+            hidden = F.relu(self.conv(features[level]))
+            sizes.append((hidden.shape[-2], hidden.shape[-1]))
+            # (B, A, h, w) -> (B, h*w*A): cells in row-major order, the anchors of a cell together.
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
+        cells = [getattr(self, f"cell{i}") for i in range(len(self.levels))]
+        anchors = anchor_ops.grid_anchors(cells, sizes, image_size)
+        return torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), anchors
+
+    @torch.no_grad()
+    def proposals(self, logits: Tensor, deltas: Tensor, anchors: list[Tensor], batch: Batch) -> list[Tensor]:
+        """The best boxes of each image, (P, 4) in network pixels, P at most the second of `train_top` or `test_top`."""
+        per_level, kept = self.train_top if self.training else self.test_top
+        picked, groups, start = [], [], 0
+        for level, level_anchors in enumerate(anchors):
+            count = min(per_level, len(level_anchors))
+            picked.append(logits[:, start : start + len(level_anchors)].topk(count, dim=1).indices + start)
+            groups.append(torch.full((count,), level, device=logits.device))
+            start += len(level_anchors)
+        index, group = torch.cat(picked, 1), torch.cat(groups)
+        scores = logits.gather(1, index).sigmoid()
+        # Only the picked are decoded: a tenth of all anchors at the published size.
+        boxes = decode_boxes(deltas.gather(1, index[..., None].expand(-1, -1, 4)), torch.cat(anchors)[index])
+        proposals = []
+        for image_boxes, image_scores, size in zip(boxes, scores, batch.image_sizes, strict=True):
+            image_boxes = clip(image_boxes, size)
+            chosen = select(
+                image_boxes, image_scores, group,
+                iou_threshold=self.iou_threshold, top_k=kept, min_size=self.min_size,
+            )  # fmt: skip
+            proposals.append(image_boxes[chosen])
+        return proposals
+
+    def losses(self, logits: Tensor, deltas: Tensor, anchors: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Binary cross entropy on drawn anchors, smooth L1 (beta 1/9) on the positive ones, both per drawn anchor."""
+        flat = torch.cat(anchors)
+        objectness, box, drawn = logits.sum() * 0, deltas.sum() * 0, logits.new_zeros(())
+        for image_logits, image_deltas, target in zip(logits, deltas, targets, strict=True):
+            if target.boxes is None:  # nobody looked for objects here: nothing to learn from
+                continue
+            truth, real = learnable(target)
+            overlaps = torch.where(real[:, None], pairwise_iou(truth, flat), -1)
+            matches = match(overlaps, self.foreground, self.background, low_quality=True)
+            index, valid = self.sample(matches, self.batch_per_image, self.positive_fraction)
+            matches = matches[index]
+            positive = valid & (matches >= 0)
+            loss = F.binary_cross_entropy_with_logits(image_logits[index], positive.float(), reduction="none")
+            objectness = objectness + loss.where(valid, 0).sum()
+            box = box + positive_smooth_l1(image_deltas[index], truth, matches, flat[index], positive, (1, 1, 1, 1))
+            drawn = drawn + valid.sum()
+        drawn = drawn.clamp(min=1)
+        return {"rpn_objectness": objectness / drawn, "rpn_box": box / drawn}
+
+
+def learnable(target: Target) -> tuple[Tensor, Tensor]:
+    """Boxes (T, 4), at least one row, and which of them are single objects with an area, (T,) bool.
+
+    Crowds are neither object nor background to learn. Masking rather than removing them needs no host synchronisation.
+    """
+    assert target.boxes is not None
+    boxes = target.boxes
+    if len(boxes) == 0:  # one row, not real, so that indexing by a clamped match stays legal
+        return boxes.new_zeros((1, 4)), torch.zeros(1, dtype=torch.bool, device=boxes.device)
+    real = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    if target.is_crowd is not None:
+        real &= ~target.is_crowd
+    return boxes, real
+
+
+def positive_smooth_l1(
+    deltas: Tensor, truth: Tensor, matches: Tensor, references: Tensor, positive: Tensor,
+    weights: tuple[float, float, float, float],
+) -> Tensor:  # fmt: skip
+    """Sum of smooth L1 (beta 1/9) between (S, 4) deltas and their targets over the positive rows."""
+    wanted = encode_boxes(truth[matches.clamp(min=0)], references, weights)
+    rows = positive[:, None]
+    return F.smooth_l1_loss(deltas.where(rows, 0), wanted.where(rows, 0), beta=1 / 9, reduction="sum")

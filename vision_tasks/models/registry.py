@@ -1,0 +1,158 @@
+"""All models by name, and the one function that makes them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from vision_tasks.backbones.registry import BACKBONES
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.faster_rcnn import faster_rcnn
+from vision_tasks.models.vision_model import Blueprint, VisionModel
+from vision_tasks.structures import Categories
+from vision_tasks.weights import files, published, torchvision
+
+log = logging.getLogger("vision_tasks")
+
+MODELS: dict[str, Callable[..., VisionModel]] = {
+    "faster_rcnn": faster_rcnn,
+}
+"""Name -> builder(categories, **options). Add your own with `MODELS["mine"] = build`, or offer it as an entry point
+in the group `vision_tasks.models`. A builder's signature is the source of its options' names, types and defaults."""
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows."""
+    return sorted(MODELS)
+
+
+def builder(name: str) -> Callable[..., VisionModel]:
+    """The builder of a model, also from an installed package's entry point."""
+    if name not in MODELS:
+        for entry in entry_points(group="vision_tasks.models", name=name):
+            MODELS[name] = entry.load()
+    if name not in MODELS:
+        raise VisionTasksError(
+            f"There is no model {name!r}.{_nearest(name, MODELS)} Known: {', '.join(list_models())}."
+        )
+    return MODELS[name]
+
+
+def model_options(name: str) -> dict[str, inspect.Parameter]:
+    """Options of a model by name, from its builder's signature (all but `categories`)."""
+    parameters = inspect.signature(builder(name), eval_str=True).parameters
+    return {key: p for key, p in parameters.items() if key != "categories"}
+
+
+def create_model(
+    name: str,
+    categories: Categories | Iterable[str] | Iterable[Mapping[str, Any]] | None = None,
+    *,
+    weights: str | Path | None = None,
+    backbone_weights: str | Path | None = None,
+    **options: Any,
+) -> VisionModel:
+    """Make a model, in evaluation mode, on the CPU.
+
+    Args:
+        name: see `list_models`.
+        categories: names, or COCO category dictionaries. May be left out with COCO `weights`, which bring theirs.
+        weights: of the whole model: "coco" (downloads the publisher's), or a state-dict file of torchvision's twin.
+            With other categories, what fits is kept and the rest starts anew; the log says which.
+        backbone_weights: of the backbone alone: "imagenet" (downloads the publisher's), or a state-dict file.
+        options: of the builder (`model_options`). With pretrained weights, `norm` is "frozen" and `trainable_stages` 3
+            unless given, as in torchvision.
+
+    Raises:
+        VisionTasksError: unknown name or option, unreadable or foreign weights, no categories.
+    """
+    allowed = model_options(name)
+    for option in options:
+        if option not in allowed:
+            raise VisionTasksError(
+                f"{name} has no option {option!r}.{_nearest(option, allowed)} It has: {', '.join(allowed)}."
+            )
+    backbone = options.get("backbone", allowed["backbone"].default if "backbone" in allowed else None)
+    if backbone is not None and backbone not in BACKBONES:
+        raise VisionTasksError(
+            f"There is no backbone {backbone!r}.{_nearest(backbone, BACKBONES)} Known: {', '.join(BACKBONES)}."
+        )
+    state = None
+    if weights is not None:
+        weights = published.detector_file(name, str(backbone)) if weights == "coco" else Path(weights)
+        state = files.read_state_dict(weights)
+        if torchvision.is_torchvision_rcnn(state):
+            state = torchvision.rename_rcnn(state)
+        if files.sha256(weights).startswith(published.EPSILON_ZERO):
+            options.setdefault("norm_eps", 0.0)
+    if categories is None:
+        categories, options = _own_categories(name, state, weights, options)
+    if weights is not None or backbone_weights is not None:
+        options = {k: v for k, v in (("norm", "frozen"), ("trainable_stages", 3)) if k in allowed} | options
+    model = _build(name, Categories.of(categories), options)
+    if backbone_weights is not None:
+        _load_backbone(model, str(backbone), backbone_weights)
+    if state is not None and weights is not None:
+        _report(files.load_fitting(model, state, weights), weights)
+    return model.eval()
+
+
+def rebuild(blueprint: Blueprint, categories: Categories) -> VisionModel:
+    """The model a blueprint describes, with random weights."""
+    return _build(blueprint.builder, categories, dict(blueprint.arguments))
+
+
+def _build(name: str, categories: Categories, options: dict[str, Any]) -> VisionModel:
+    if len(categories) == 0:
+        raise VisionTasksError("A model needs at least one category.")
+    try:
+        model = builder(name)(categories=categories, **options)
+    except (ValueError, TypeError, KeyError) as error:
+        raise VisionTasksError(f"{name} cannot be built with {options}: {error}.") from error
+    model.blueprint = Blueprint(name, options)
+    return model
+
+
+def _own_categories(
+    name: str, state: Mapping[str, Any] | None, weights: Path | None, options: dict[str, Any]
+) -> tuple[Categories, dict[str, Any]]:
+    """Categories that a weight file brings along, and the options that make all of its outputs."""
+    coco, columns, outputs = torchvision.coco_categories()
+    scores = (state or {}).get("heads.objects.roi.scores.weight")
+    if scores is None:
+        raise VisionTasksError(
+            f"Which categories should {name} know? Give categories=[...], for example ['cat', 'dog']."
+        )
+    if len(scores) != outputs:
+        raise VisionTasksError(
+            f"{weights} has {len(scores)} class outputs (background included); only COCO's {outputs} have known names. "
+            f"Give its {len(scores) - 1} categories in the order they were trained."
+        )
+    return coco, {**options, "columns": columns, "outputs": outputs}
+
+
+def _load_backbone(model: VisionModel, backbone: str, source: str | Path) -> None:
+    path = published.imagenet_file(backbone) if source == "imagenet" else Path(source)
+    fit = files.load_fitting(model.backbone, files.read_state_dict(path), path, ignore=("fc.", "classifier."))
+    _report(fit, path)
+
+
+def _report(fit: files.Fit, source: str | Path) -> None:
+    """Say what a file lacked; silence means that everything fitted."""
+    for names, what in (
+        (fit.missing, "lacks weights that stay random"),
+        (fit.reshaped, "has weights of another shape, which start anew"),
+        (fit.unexpected, "has weights the model has no place for"),
+    ):
+        if names:
+            log.warning("%s %s: %s.", source, what, files.brief(names))
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,68 @@
+"""Features of a box: RoIAlign over the level of the pyramid that suits its size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align as align_single
+
+from vision_tasks.ops.boxes import area
+
+
+def assign_levels(
+    boxes: Tensor, lowest: int, highest: int, canonical_size: float = 224, canonical_level: int = 4
+) -> Tensor:
+    """Pyramid level of each box: a box of `canonical_size`² pixels lies on `canonical_level` (FPN, eq. 1).
+
+    Args:
+        boxes: (N, 4) corners in pixels of the network's input. lowest, highest: levels there are (2 and 5 for P2..P5).
+
+    Returns:
+        (N,) int64 in lowest..highest. A millionth is added before rounding down, as in torchvision.
+    """
+    level = torch.floor(canonical_level + torch.log2(area(boxes).sqrt() / canonical_size) + 1e-6)
+    return level.clamp(lowest, highest).to(torch.int64)
+
+
+def multilevel_roi_align(
+    features: Sequence[Tensor],
+    strides: Sequence[int],
+    boxes: Tensor,
+    image_index: Tensor,
+    output_size: int,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Tensor:
+    """RoIAlign (Mask R-CNN, section 3) of every box on its level of the pyramid.
+
+    Args:
+        features: per level, (B, C, h, w), finest first. strides: their strides in pixels, powers of two, each twice
+            the one before.
+        boxes: (R, 4) corners in pixels. image_index: (R,) int64, which image of the batch each belongs to.
+        output_size: S. sampling_ratio: sample points per bin and axis.
+        aligned: shift by half a pixel; torchvision's published detectors do not.
+
+    Returns:
+        (R, C, S, S) in the features' dtype; half precision is converted for the CPU kernel and back.
+    """
+    dtype = features[0].dtype
+    rois = torch.cat((image_index[:, None].float(), boxes.float()), dim=1)
+    levels = assign_levels(boxes, *(int(math.log2(strides[i])) for i in (0, -1))) - int(math.log2(strides[0]))
+    pooled: list[Tensor] = []
+    order: list[Tensor] = []
+    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        # CPU kernels do not know half precision, and autocast would mix dtypes.
+        feature = feature if feature.is_cuda or dtype == torch.float64 else feature.float()
+        here = (
+            (levels == level).nonzero().flatten() if len(features) > 1 else torch.arange(len(rois), device=rois.device)
+        )
+        part = align_single(feature, rois[here].to(feature.dtype), output_size, 1 / stride, sampling_ratio, aligned)
+        pooled.append(part.to(dtype))
+        order.append(here)
+    if len(pooled) == 1:
+        return pooled[0]
+    # One gather restores the boxes' order; writing each level into a result would copy the gradient once a level.
+    return torch.cat(pooled)[torch.cat(order).argsort()]

@@ -1,0 +1,121 @@
+"""Reading weight files that other people wrote: safely, with clear errors, and saying what did not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vision_tasks.errors import VisionTasksError
+
+log = logging.getLogger("vision_tasks")
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """What a torch file holds, on the CPU. Nothing in it is executed (`weights_only=True`).
+
+    Raises:
+        VisionTasksError: no such file, not a torch file, truncated, or one that wants to run code.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise VisionTasksError(f"There is no weight file {path}. Check the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise VisionTasksError(
+            f"{path} was refused: it is no plain weight file, or it holds objects whose loading could run code. "
+            f"Save a state dict (tensors by name) and load that. ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise VisionTasksError(
+            f"{path} cannot be read as a torch file: it is truncated or something else. "
+            f"Copy or download it again. ({_first_line(error)})"
+        ) from error
+    if not isinstance(content, dict):
+        raise VisionTasksError(f"{path} holds a {type(content).__name__}, not weights by name. Save a state dict.")
+    return content
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name, from a state dict or from a checkpoint that keeps one under "state_dict" or "model"."""
+    content = read_file(path)
+    for key in ("state_dict", "model"):
+        if isinstance(content.get(key), Mapping):
+            content = dict(content[key])
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise VisionTasksError(
+            f"{path} holds no tensors; its keys are {sorted(map(str, content))[:8]}. Give a file of weights."
+        )
+    return tensors
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file; publishers put its first eight digits in their file names."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What became of a state dict. Each is a sorted list of parameter names.
+
+    Attributes:
+        loaded: taken. missing: of the module, not in the file. unexpected: in the file, not of the module.
+        reshaped: in both, with different shapes; the module's own were kept.
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[str]
+
+
+def load_fitting(module: nn.Module, state: Mapping[str, Tensor], source: str | Path, ignore: Iterable[str] = ()) -> Fit:
+    """Copy what fits by name and shape.
+
+    Args:
+        ignore: prefixes of names in the file that are no loss (a classifier).
+
+    Raises:
+        VisionTasksError: nothing fits, so the file is of another architecture.
+    """
+    own = module.state_dict()
+    # A counter that inference never reads: its absence is not worth a word.
+    own = {k: v for k, v in own.items() if not k.endswith("num_batches_tracked")}
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    fit = Fit(
+        loaded=sorted(fitting),
+        missing=sorted(own.keys() - state.keys()),
+        unexpected=sorted(
+            k
+            for k in state
+            if k not in own and not k.endswith("num_batches_tracked") and not k.startswith(tuple(ignore))
+        ),
+        reshaped=sorted(k for k in state if k in own and k not in fitting),
+    )
+    if not fitting:
+        raise VisionTasksError(
+            f"No weight in {source} fits the model. It has names like {sorted(state)[:3]}, the model wants names like "
+            f"{sorted(own)[:3]}. Is the file of another architecture?"
+        )
+    module.load_state_dict(fitting, strict=False)
+    return fit
+
+
+def brief(names: list[str], most: int = 4) -> str:
+    """A few of the names and how many more."""
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

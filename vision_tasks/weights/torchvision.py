@@ -1,0 +1,50 @@
+"""torchvision's detection checkpoints in our names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torchvision
+from torch import Tensor
+
+from vision_tasks.structures import Categories
+
+# Two spellings each: torchvision renamed its convolutions in 0.13, and its published files are older.
+_NAMES = (
+    (r"backbone\.body\.", "backbone."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.(?:0\.)?", r"neck.lateral.\1."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.(?:0\.)?", r"neck.output.\1."),
+    (r"rpn\.head\.conv\.(?:0\.0\.)?", "heads.objects.rpn.conv."),
+    (r"rpn\.head\.cls_logits\.", "heads.objects.rpn.objectness."),
+    (r"rpn\.head\.bbox_pred\.", "heads.objects.rpn.deltas."),
+    (r"roi_heads\.box_head\.(fc[67])\.", r"heads.objects.roi.\1."),
+    (r"roi_heads\.box_predictor\.cls_score\.", "heads.objects.roi.scores."),
+    (r"roi_heads\.box_predictor\.bbox_pred\.", "heads.objects.roi.deltas."),
+)
+
+
+def is_torchvision_rcnn(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is laid out as torchvision's R-CNN family."""
+    return "roi_heads.box_predictor.cls_score.weight" in state
+
+
+def rename_rcnn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's Faster R-CNN state dict in our names; what has no counterpart keeps its name."""
+    renamed = {}
+    for name, value in state.items():
+        for pattern, ours in _NAMES:
+            new, count = re.subn("^" + pattern, ours, name)
+            if count:
+                name = new
+                break
+        renamed[name] = value
+    return renamed
+
+
+def coco_categories() -> tuple[Categories, tuple[int, ...], int]:
+    """COCO's 80 categories with their ids 1..90, the output that belongs to each, and the number of outputs, 91."""
+    names = torchvision.models.detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    real = [(i, n) for i, n in enumerate(names) if n not in ("__background__", "N/A")]
+    categories = Categories.of([{"id": i, "name": n} for i, n in real])
+    return categories, tuple(i for i, _ in real), len(names)
