@@ -28,6 +28,7 @@ def draw_comparison(
     categories: Categories | None = None,
     threshold: float = 0.5,
     iou_threshold: float = 0.5,
+    zoom: int = 1,
 ) -> Picture:
     """Truth on the left, prediction on the right, each under a line that says what its colours mean.
 
@@ -36,9 +37,10 @@ def draw_comparison(
         prediction: on the same grid. categories: of the truth's labels; default the prediction's.
         threshold: predictions with lower scores are left out.
         iou_threshold: a prediction is right if it overlaps a truth of its category by this much.
+        zoom: how many times larger than the image each half is to be.
 
     Returns:
-        (H + strip, 2 W + gap, 3) uint8 RGB.
+        (zoom·H + strip, 2·zoom·W + gap, 3) uint8 RGB.
     """
     canvas = to_rgb8(image)
     check_size(canvas, target)
@@ -62,6 +64,7 @@ def draw_comparison(
             (f"{truth_colors.count(FOUND)} found", FOUND),
             (f"{truth_colors.count(MISSED)} missed", MISSED),
         ],
+        zoom,
     )
     right = _titled(
         canvas,
@@ -71,6 +74,7 @@ def draw_comparison(
             (f"{colors.count(FOUND)} right", FOUND),
             (f"{colors.count(WRONG)} wrong", WRONG),
         ],
+        zoom,
     )
     gap = np.full((left.shape[0], max(2, left.shape[1] // 60), 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=1)
@@ -111,9 +115,9 @@ def match(target: Target, prediction: Prediction, iou_threshold: float) -> tuple
     return truth_of, passed & (truth_of < 0)
 
 
-def _titled(canvas: Picture, drawn: list[Mark], words: list[tuple[str, Color]]) -> Picture:
-    canvas = canvas.copy()
-    paint(canvas, drawn)
+def _titled(canvas: Picture, drawn: list[Mark], words: list[tuple[str, Color]], zoom: int) -> Picture:
+    # Two pictures side by side are seen at half the size: letters make up for it.
+    canvas = paint(canvas, drawn, zoom=zoom, text_scale=1.3)
     height, width = canvas.shape[:2]
     # Three tags must fit side by side, so that narrow images get small letters.
     texts = [

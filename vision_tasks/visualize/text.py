@@ -41,7 +41,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 def text_height(size: Size) -> int:
     """Font size in pixels for an image of (height, width): small images stay legible, large ones when shown shrunk."""
-    return max(9, min(round(8 + 0.0105 * math.sqrt(size[0] * size[1])), round(0.12 * size[0])))
+    return max(9, min(round(7 + 0.0135 * math.sqrt(size[0] * size[1])), round(0.12 * size[0])))
 
 
 def readable_on(color: Color) -> Color:

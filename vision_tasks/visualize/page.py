@@ -1,0 +1,119 @@
+"""A run's results as one HTML page that needs no server, no script and no network."""
+
+from __future__ import annotations
+
+import base64
+import math
+import mimetypes
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vision_tasks.errors import VisionTasksError
+
+_MEANINGS = {
+    "AP": "average precision, IoU 0.50 to 0.95",
+    "AP50": "at IoU 0.50",
+    "AP75": "at IoU 0.75",
+    "APs": "objects under 32² pixels",
+    "APm": "32² to 96² pixels",
+    "APl": "over 96² pixels",
+    "AR1": "recall with 1 detection per image",
+    "AR10": "recall with 10 per image",
+    "AR100": "recall with 100 per image",
+    "ARs": "recall, small objects",
+    "ARm": "recall, medium objects",
+    "ARl": "recall, large objects",
+}
+
+_WITH_BARS = ("AP", "AR", "F1", "IoU", "Dice", "PQ", "precision", "recall")
+"""Beginnings of the names of columns whose numbers are drawn as bars, too: those of which more is better."""
+
+
+def write_page(
+    path: Path | str,
+    title: str,
+    metrics: Mapping[str, Any] | None = None,
+    per_category: Sequence[Mapping[str, Any]] = (),
+    images: Sequence[tuple[Path | str, str]] = (),
+    curves: Sequence[Path | str] = (),
+    commands: Sequence[str] = (),
+    lead: str = "",
+    embed: bool = False,
+) -> Path:
+    """Write the page. Parts without content are left out; all text is escaped.
+
+    Args:
+        path: the .html file to write.
+        metrics: name -> number or text, the headline; None, NaN and COCO's -1 are shown as a dash.
+        per_category: rows of a table, name of column -> value. Scores get a bar.
+        images: picture files and captions, for the gallery. curves: picture files.
+        commands: shell commands to try next. lead: a sentence under the title.
+        embed: put all pictures into the page. Otherwise those beside or below the page are linked relatively, and
+            only others are put in, so that the folder can be moved as a whole.
+
+    Raises:
+        VisionTasksError: if a picture is missing.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    path = Path(path)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    columns = list(dict.fromkeys(key for row in per_category for key in row))
+    html = environment.get_template("page.html").render(
+        title=title,
+        lead=lead,
+        metrics=[(name, _text(value), _MEANINGS.get(name, "")) for name, value in (metrics or {}).items()],
+        columns=columns,
+        rows=[[_cell(column, row.get(column)) for column in columns] for row in per_category],
+        images=[(_source(Path(file), path.parent, embed), caption) for file, caption in images],
+        curves=[(_source(Path(file), path.parent, embed), Path(file).stem.replace("_", " ")) for file in curves],
+        commands=commands,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".html", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(html)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return path
+
+
+def _source(file: Path, folder: Path, embed: bool) -> str:
+    """What goes into `src`: a path relative to the page, or the picture itself."""
+    if not file.is_file():
+        raise VisionTasksError(f"{file}: there is no such picture to put on the page; write it first")
+    inside = file.resolve().is_relative_to(folder.resolve())
+    if inside and not embed:
+        return quote(file.resolve().relative_to(folder.resolve()).as_posix())
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    if value is None or (_is_number(value) and (math.isnan(value) or value == -1)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if _is_number(value) else str(value)
+
+
+def _cell(column: str, value: Any) -> dict[str, Any]:
+    share = column.startswith(_WITH_BARS) and isinstance(value, float) and 0 <= value <= 1
+    return {"text": _text(value), "number": _is_number(value), "percent": round(100 * value, 1) if share else None}
