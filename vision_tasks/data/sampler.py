@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -71,7 +71,7 @@ class BatchSampler(Sampler[list[Request]]):
 
     Batches are formed once from the global order and dealt whole to the ranks, none padded, none doubled, because
     batch-mates decide the padding and with it the result: step s of R ranks takes the very batches that one rank takes
-    in its steps s·R .. s·R + R - 1.
+    in its steps s·R .. s·R + R - 1 (with accumulated gradients: until Lightning closes the pass with a shorter sum).
 
     **Training** (`train=True`). The batches of pass 0, 1, 2, ... over the shuffled data form one endless stream. An
     epoch is N // R steps, for all ranks and in every epoch, and takes the stream up where the epoch before left it. So
@@ -86,6 +86,8 @@ class BatchSampler(Sampler[list[Request]]):
         seed: decides, with the pass, the order and the sizes. groups: (M,) from `aspect_ratio_groups`.
         min_sizes: shortest sides in pixels to choose from, one per batch (multi-scale training).
         rank, world_size: this process among R.
+        position: training only: tells, whenever an iteration starts, how many batches of the stream are done, over all
+            ranks, and so where to go on; by default those of all epochs before the one set.
 
     Raises:
         VisionTasksError: if there are no images, or in training fewer batches than ranks.
@@ -102,6 +104,7 @@ class BatchSampler(Sampler[list[Request]]):
         min_sizes: Sequence[int] = (),
         rank: int = 0,
         world_size: int = 1,
+        position: Callable[[], int] | None = None,
     ) -> None:
         if batch_size < 1:
             raise VisionTasksError(f"batch_size is {batch_size}, but must be at least 1")
@@ -112,7 +115,8 @@ class BatchSampler(Sampler[list[Request]]):
         self.num_images, self.batch_size, self.train, self.seed = num_images, batch_size, train, seed
         self.groups, self.min_sizes = groups, tuple(min_sizes)
         self.rank, self.world_size = rank, world_size
-        self.epoch = self.start_batch = 0
+        self.position = position
+        self.epoch = 0
         self.batches_per_pass = -(-num_images // batch_size)
         if train and self.batches_per_pass < world_size:
             raise VisionTasksError(
@@ -126,30 +130,24 @@ class BatchSampler(Sampler[list[Request]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration gives. A new epoch starts at its first batch."""
-        if epoch != self.epoch:
-            self.epoch, self.start_batch = epoch, 0
-
-    def resume(self, epoch: int, start_batch: int) -> None:
-        """The next iteration continues this epoch after its first `start_batch` batches (of this rank)."""
-        if not 0 <= start_batch <= len(self):
-            raise ValueError(f"cannot resume at batch {start_batch} of {len(self)}")
-        self.epoch, self.start_batch = epoch, start_batch
+        """Which epoch the next iteration gives, if no `position` says where to go on."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches of this rank in a whole epoch, whether or not it is being resumed."""
+        """Batches of this rank in an epoch."""
         if self.train:
             return self.batches_per_pass // self.world_size
         return len(range(self.rank, self.batches_per_pass, self.world_size))
 
     def __iter__(self) -> Iterator[list[Request]]:
-        start, self.start_batch = self.start_batch, 0
-        first_step = self.epoch * len(self) if self.train else 0
+        start = 0
+        if self.train:
+            start = self.epoch * len(self) * self.world_size if self.position is None else self.position()
         batches: list[np.ndarray] = []
         sizes: list[int | None] = []
         formed = -1
-        for step in range(first_step + start, first_step + len(self)):
-            epoch, number = divmod(step * self.world_size + self.rank, self.batches_per_pass)
+        for step in range(len(self)):
+            epoch, number = divmod(start + step * self.world_size + self.rank, self.batches_per_pass)
             if formed != epoch:
                 batches, sizes = self.batches_of_pass(epoch)
                 formed = epoch
@@ -163,10 +161,3 @@ class BatchSampler(Sampler[list[Request]]):
         if not self.min_sizes:
             return batches, [None] * len(batches)
         return batches, random.choice(self.min_sizes, size=len(batches)).tolist()
-
-    def identity(self) -> dict[str, Any]:
-        """What the order depends on: two samplers with equal identities give the same batches."""
-        return {
-            "num_images": self.num_images, "batch_size": self.batch_size, "seed": self.seed,
-            "min_sizes": list(self.min_sizes), "grouped": self.groups is not None, "world_size": self.world_size,
-        }  # fmt: skip

@@ -145,17 +145,17 @@ def _move(step: Any, image: np.ndarray, target: Target, origin: float | None) ->
     if type(step).__name__ in _NEED_BOXES:
         boxes = np.zeros((0, 4)) if target.boxes is None else target.boxes.numpy().astype(np.float64)
         data["bboxes"] = boxes / [image.shape[1], image.shape[0], image.shape[1], image.shape[0]]
-    moved = step(force_apply=True, **data)["image"]
+    moved: np.ndarray = step(force_apply=True, **data)["image"]
 
     def points(given: np.ndarray) -> np.ndarray:
         if len(given) == 0:
             return given
         if origin is None:
-            return given * [moved.shape[1] / image.shape[1], moved.shape[0] / image.shape[0]]
+            return np.asarray(given * [moved.shape[1] / image.shape[1], moved.shape[0] / image.shape[0]])
         # Albumentations' key points are x, y, z, angle, scale.
         padded = np.concatenate([given - origin, np.zeros((len(given), 3))], axis=1)
-        placed: np.ndarray = step.apply_with_params(step.params, keypoints=padded)["keypoints"]
-        return placed[:, :2].astype(np.float64) + origin
+        placed = np.asarray(step.apply_with_params(step.params, keypoints=padded)["keypoints"], dtype=np.float64)
+        return placed[:, :2] + origin
 
     return moved, move_target(target, moved.shape[:2], points, lambda bitmap: _move_bitmap(step, bitmap))
 
