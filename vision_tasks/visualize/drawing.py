@@ -63,7 +63,7 @@ def draw(
 
 
 def to_rgb8(image: NDArray) -> Picture:
-    """A new (H, W, 3) uint8 copy of any image `draw` takes.
+    """Any image `draw` takes as (H, W, 3) uint8; one that is so already is returned as it is, not copied.
 
     16-bit images are brought to 8 by the bits that they use: a 12-bit sensor's 4095 becomes 255.
     """
@@ -80,7 +80,7 @@ def to_rgb8(image: NDArray) -> Picture:
         pixels = (pixels >> (bits - 8)).astype(np.uint8)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    return np.array(pixels[..., :3], dtype=np.uint8, order="C")
+    return np.ascontiguousarray(pixels[..., :3], dtype=np.uint8)
 
 
 def check_size(canvas: Picture, found: Prediction | Target) -> None:
@@ -181,7 +181,7 @@ def _paint_box(canvas: Picture, box: Box, color: Color, width: int) -> None:
     """A frame just inside the box's pixels; a thin dark line inside it keeps pale colours visible on pale ground."""
     x1, y1, x2, y2 = box
     width = max(1, min(width, (x2 - x1) // 4, (y2 - y1) // 4))
-    casing = 0 if width == 1 else max(1, width // 3)
+    casing = width // 3
     dark = tuple(c // 4 for c in color)
     for tone, outer, inner in ((color, 0, width), (dark, width, width + casing)):
         left, top, right, bottom = x1 + outer, y1 + outer, x2 - outer, y2 - outer

@@ -115,9 +115,14 @@ def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64]) -> Box
 def paint_tag(canvas: NDArray[np.uint8], place: Box, mask: NDArray[np.uint8], color: Color) -> None:
     """Fill the place with the colour and write the text on it, in place. canvas: (H, W, 3) RGB."""
     x1, y1, x2, y2 = place
-    ink = np.asarray(readable_on(color), np.int32)
-    fill = np.asarray(color, np.int32)
-    canvas[y1:y2, x1:x2] = fill + (ink - fill) * mask[..., None].astype(np.int32) // 255
+    canvas[y1:y2, x1:x2] = _shades(color)[mask]
+
+
+@lru_cache(maxsize=256)
+def _shades(color: Color) -> NDArray[np.uint8]:
+    """(256, 3): from the colour of a tag at coverage 0 to that of its letters at 255."""
+    ink, fill = np.asarray(readable_on(color)), np.asarray(color)
+    return np.rint(fill + (ink - fill) * np.arange(256)[:, None] / 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=64)
