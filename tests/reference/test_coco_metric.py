@@ -96,6 +96,24 @@ def test_overlap_exactly_on_a_threshold(tmp_path, truth, found):
     assert_equal(tmp_path, gt, [{"image_id": image, "category_id": category, "bbox": found, "score": 1}])
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_equal_overlaps_the_later_annotation_wins(tmp_path, order):
+    """The first detection overlaps both by 2/3; the second fits only one, which may already be taken."""
+    boxes = [[0, 0, 10, 10], [4, 0, 10, 10]]
+    gt = {
+        "images": [{"id": 1, "height": 40, "width": 40}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [
+            {"id": i + 1, "image_id": 1, "category_id": 1, "bbox": boxes[i], "area": 100, "iscrowd": 0} for i in order
+        ],
+    }
+    row = {"image_id": 1, "category_id": 1}
+    results = [row | {"bbox": [2, 0, 10, 10], "score": 0.9}, row | {"bbox": boxes[0], "score": 0.8}]
+    assert_equal(tmp_path, gt, results)
+    recall = coco_summarize(*save(tmp_path, gt, results)).recall[0, 0, 0, 2]
+    assert recall == (1.0 if order == (0, 1) else 0.5)
+
+
 def test_annotation_with_id_0_counts_here_and_not_in_pycocotools(tmp_path):
     """pycocotools marks a match by the annotation's id, so that 0 reads as "no match": its only known difference."""
     gt = {
