@@ -122,7 +122,7 @@ def paint_tag(canvas: NDArray[np.uint8], place: Box, mask: NDArray[np.uint8], co
 def _shades(color: Color) -> NDArray[np.uint8]:
     """(256, 3): from the colour of a tag at coverage 0 to that of its letters at 255."""
     ink, fill = np.asarray(readable_on(color)), np.asarray(color)
-    return np.rint(fill + (ink - fill) * np.arange(256)[:, None] / 255).astype(np.uint8)
+    return np.asarray(np.rint(fill + (ink - fill) * np.arange(256)[:, None] / 255), np.uint8)
 
 
 @lru_cache(maxsize=64)
