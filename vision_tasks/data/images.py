@@ -8,6 +8,7 @@ import io
 import os
 import threading
 import warnings
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -161,6 +162,8 @@ def _decode(data: np.ndarray, header: Image.Image, path: Path) -> np.ndarray:
     # What decoders of rarer formats warn of is caught; holding the lock for all would let threads wait for each other.
     with _quiet_reading() if header.format not in ("JPEG", "PNG", "BMP", "WEBP") else contextlib.nullcontext():
         try:
+            if header.format == "PNG":
+                _check_png(data)
             header.load()
             if header.mode == "F":
                 raise ImageFormatError(f"{path}: float pixels are not read. Convert it to 8 or 16 bits.")
@@ -175,6 +178,22 @@ def _decode(data: np.ndarray, header: Image.Image, path: Path) -> np.ndarray:
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error, ...
             raise ImageTruncatedError(f"{path}: cut off or damaged ({error}). Copy it again, or remove it.") from error
+
+
+def _check_png(data: np.ndarray) -> None:
+    """Raises ValueError where a checksum is wrong: PIL does not look, and libpng prints."""
+    raw = memoryview(data)
+    at = 8
+    while at + 12 <= len(raw):
+        size, kind = int.from_bytes(raw[at : at + 4], "big"), bytes(raw[at + 4 : at + 8])
+        end = at + 8 + size
+        critical = kind[:1].isupper()
+        if critical and zlib.crc32(raw[at + 4 : end]) != int.from_bytes(raw[end : end + 4], "big"):
+            raise ValueError(f"wrong checksum of its part {kind!r} at byte {at:,}")
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise ValueError("its end is missing")
 
 
 def _depth(data: np.ndarray, header: Image.Image) -> int:
@@ -244,8 +263,9 @@ def _listing(folder: Path) -> list[str]:
 
 def _hint(name: str, listed: dict[str, list[str]]) -> str:
     path = PurePosixPath(name)
-    near = difflib.get_close_matches(path.name, listed[str(path.parent)][:2000], 1, 0.8)
-    return f" (there is {near[0]})" if near else ""
+    held = {other.lower(): other for other in listed[str(path.parent)][:5000]}
+    near = difflib.get_close_matches(path.name.lower(), held, 1, 0.8)
+    return f" (there is {held[near[0]]})" if near else ""
 
 
 def _nothing_there(records: Records, names: list[str], listed: dict[str, list[str]]) -> str:

@@ -44,7 +44,7 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
     """
     path = Path(path)
     if path.is_file():
-        return {_split_of(path, path.parent) or "train": CocoSplit(path, _image_folder(path, path.parent))}
+        return {_split_of(path, path.parent) or "train": CocoSplit(path, _image_folder(path, path.parent.parent))}
     if not path.is_dir():
         raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
     files = sorted(_json_files(path, _DEPTH))
@@ -63,7 +63,8 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
     if not found:
         names = ", ".join(str(f.relative_to(path)) for f in coco)
         raise VisionTasksError(f"{path}: which of {names} is for training? Put train, val or test into the names.")
-    return {s: CocoSplit(f := _only(path, s, found[s]), _image_folder(f, path)) for s in _SPLITS if s in found}
+    top = path.parent if path.name.lower() in ("annotations", "labels") else path
+    return {s: CocoSplit(f := _only(path, s, found[s]), _image_folder(f, top)) for s in _SPLITS if s in found}
 
 
 def _json_files(folder: Path, depth: int) -> Iterator[Path]:
@@ -97,13 +98,10 @@ def _looks_like_instances(file: Path) -> bool:
 
 def _split_of(file: Path, top: Path) -> str | None:
     """The split that the file's name tells, else the nearest folder's below and including `top`."""
-    names = [file.stem]
-    for folder in file.parents:
-        names.append(folder.name)
-        if folder == top:
-            break
-    for name in names:
-        words = re.findall(r"[a-z]+", name.lower())
+    inner = [p.name for p in file.parents if top in p.parents]
+    named = [re.findall(r"[a-z]+", name.lower()) for name in (file.stem, *inner)]
+    # Of the topmost folder only the whole name counts: test_of_balloons is a data set, not a test split.
+    for words in (*named, [top.name.lower()]):
         for split, own in _SPLITS.items():
             if any(word in own for word in words):
                 return split
@@ -141,9 +139,7 @@ def _image_folder(file: Path, top: Path) -> Path:
 def _candidates(file: Path, top: Path) -> Iterator[Path]:
     """Folders that may hold the images, likeliest first: beside the file, upwards to `top`, and below those."""
     above = [file.parent, *(p for p in file.parent.parents if p == top or top in p.parents)]
-    if file.parent.parent not in above and top == file.parent:
-        above.append(file.parent.parent)  # a file given alone: annotations/x.json beside images/
-    split = _split_of(file, top)
+    split = _split_of(file, file.parent)
     below: list[Path] = []
     for folder in above:
         yield folder

@@ -189,9 +189,10 @@ def clipped_corners(boxes: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     """x, y, width, height (N, 4) to float32 corners inside images of these sizes ((N,) or (1,), 0: unknown)."""
     limit = np.stack([widths, heights], 1).astype(np.float64)
     limit[limit <= 0] = np.inf
-    low = boxes[:, :2].clip(0, limit)
-    high = (boxes[:, :2] + boxes[:, 2:]).clip(0, limit)
-    return np.concatenate([low, high], 1).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # unreadable boxes may hold anything
+        low = boxes[:, :2].clip(0, limit)
+        high = (boxes[:, :2] + boxes[:, 2:]).clip(0, limit)
+        return np.concatenate([low, high], 1).astype(np.float32)
 
 
 def escapes(name: str) -> str | None:

@@ -18,7 +18,7 @@ MISSING = np.iinfo(np.int64).min
 """Stands for an id that the file does not give."""
 TEXT = MISSING + 1
 """Ids that are text are collected as TEXT, TEXT + 1, ...; whole numbers as ids stay within ±2^62."""
-_SLICE = 1 << 18
+_SLICE = 1 << 16
 
 
 @dataclass
@@ -153,12 +153,12 @@ def _repeated(ids: np.ndarray, kept: np.ndarray) -> list[np.ndarray]:
 
 
 def _note_shared_files(chosen: np.ndarray, ids: np.ndarray, name: Any, problems: Problems) -> None:
-    seen: set[bytes] = set()
-    for i in chosen:
-        one = name(i)
-        if one in seen:
-            problems.add("image_file_shared", [f"image {_shown(ids[i])} {one.decode()}"])
-        seen.add(one)
+    # Hashes in an array instead of names in a set: a hundred bytes less per image.
+    hashes = np.fromiter((hash(name(i)) for i in chosen), np.int64, len(chosen))
+    for same in _repeated(hashes, np.ones(len(hashes), bool)):
+        files = [name(chosen[i]) for i in same]
+        again = [chosen[i] for k, i in enumerate(same) if files[k] in files[:k]]
+        problems.add("image_file_shared", [f"image {_shown(ids[i])} {name(i).decode()}" for i in again])
 
 
 def _looked_up(wanted: np.ndarray, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -238,7 +238,7 @@ def _judged(out: dict[str, np.ndarray], row: np.ndarray, problems: Problems) -> 
             ("box_clipped", inside & beyond),
         ):
             problems.add(code, _places(found, ids, owners), int(found.sum()))
-        no_area = ~(np.isfinite(areas) & (areas >= 0))
+        no_area = ~((areas >= 0) & (areas < 1e18))  # NaN included
         problems.add("area_missing", _places(no_area, ids, owners), int(no_area.sum()))
         areas[no_area] = np.where(good, boxes[:, 2] * boxes[:, 3], 0)[no_area]
         usable[part] = inside

@@ -89,7 +89,8 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.shapes.close()
+        if not isinstance(self.shapes, io.BytesIO):  # that one lives on in the records
+            self.shapes.close()
         self._discard()
 
     def finish(
@@ -106,7 +107,7 @@ class Writer:
         if self._refusal:
             problems.add("cache_unwritable", [self._refusal])
         if isinstance(self.shapes, io.BytesIO):
-            blob = np.frombuffer(self.shapes.getvalue(), np.uint8)
+            blob = np.frombuffer(self.shapes.getbuffer(), np.uint8)
         else:
             self.shapes.flush()
             assert self._work is not None

@@ -109,10 +109,10 @@ def from_value(value: Any) -> tuple[bytes, str | None]:
 def _finite(polygon: Any) -> list[float]:
     """Numbers of a polygon; empty where one of them is none."""
     try:
-        numbers = np.asarray([float(v) for v in polygon], np.float32)
+        numbers = [float(v) for v in polygon]
     except (TypeError, ValueError, OverflowError):
         return []
-    return numbers.tolist() if np.isfinite(numbers).all() else []
+    return numbers if all(map(math.isfinite, numbers)) else []
 
 
 def _from_rle(value: dict[str, Any]) -> tuple[bytes, str | None]:
