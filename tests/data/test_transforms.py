@@ -30,11 +30,11 @@ MOVES = [
     {"D4": {}},
     {"SquareSymmetry": {}},
     {"RandomRotate90": {}},
-    {"Rotate": {"limit": [30, 30]}},
+    {"Rotate": {"limit": [150, 170]}},  # where half a pixel of misunderstanding becomes one and a half
     {"Rotate": {"limit": [-20, 20], "crop_border": True}},
-    {"SafeRotate": {"limit": [-40, 40]}},
+    {"SafeRotate": {"limit": [-170, -140]}},
     {"Affine": {"rotate": [-30, 30], "scale": [0.7, 1.4], "shear": [-8, 8], "translate_px": [-30, 30]}},
-    {"Affine": {"rotate": [-30, 30], "fit_output": True}},
+    {"Affine": {"rotate": [150, 170], "fit_output": True}},
     {"Perspective": {"scale": [0.05, 0.1]}},
     {"Perspective": {"scale": [0.05, 0.1], "fit_output": True, "keep_size": False}},
     {"RandomCrop": {"height": 70, "width": 90}},
@@ -108,6 +108,10 @@ def paint_bounds(paint: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
+def centroid(paint: np.ndarray) -> np.ndarray:
+    return np.argwhere(paint).mean(axis=0)
+
+
 def check_hugs(sample: Sample, *, box_slack: float = 1.6) -> None:
     image, target = sample.image, sample.target
     half = np.iinfo(image.dtype).max / 2
@@ -129,6 +133,8 @@ def check_hugs(sample: Sample, *, box_slack: float = 1.6) -> None:
         assert abs(float(target.area[i]) - paint.sum()) <= 0.1 * paint.sum() + 1.5 * perimeter < edge + paint.size
         if rendered[i] is not None:
             assert (rendered[i] != paint).sum() <= 0.6 * perimeter + 4
+            if paint.sum() > 100:
+                assert np.abs(centroid(rendered[i]) - centroid(paint)).max() < 0.45
     inside = (image > half).any(-1)
     semantic = target.semantic.numpy()
     assert semantic.shape == inside.shape

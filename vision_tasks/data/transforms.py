@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 
@@ -187,9 +188,13 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
             "no label; use 0 (one colour) or 1 (the border's colour)"
         )
     try:
-        return kind(**arguments)
+        step = kind(**arguments)
     except (ValueError, TypeError) as error:
         raise VisionTasksError(f"transforms: {name} refuses its arguments {arguments}: {error}") from error
+    if _MOVES.get(name, _CENTER) != _CENTER and "mask_interpolation" in known and "mask_interpolation" not in arguments:
+        # When it resizes, OpenCV's plain nearest neighbour shifts masks by up to half a pixel against the image.
+        step.mask_interpolation = cv2.INTER_NEAREST_EXACT
+    return step
 
 
 def _unknown(word: str, valid: Iterable[str]) -> str:
