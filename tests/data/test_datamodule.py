@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from small_coco import same, write_data
 from torch.utils.data import DataLoader
 
-from tests.data.test_dataset import same, write_data
 from vision_tasks.data.datamodule import DataModule, default_workers, prepare_worker
 from vision_tasks.data.dataset import RawBatch
 from vision_tasks.data.records import Records
