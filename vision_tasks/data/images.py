@@ -182,7 +182,7 @@ def _decode(data: np.ndarray, header: Image.Image, path: Path) -> np.ndarray:
 
 def _check_png(data: np.ndarray) -> None:
     """Raises ValueError where a checksum is wrong: PIL does not look, and libpng prints."""
-    raw = memoryview(data)
+    raw = memoryview(data.data)
     at = 8
     while at + 12 <= len(raw):
         size, kind = int.from_bytes(raw[at : at + 4], "big"), bytes(raw[at + 4 : at + 8])

@@ -24,12 +24,12 @@ RLE_MARK = struct.pack("<i", _RLE)
 """What the entry of a run-length mask begins with."""
 
 
-def encode_polygons(polygons: Sequence[Sequence[float]]) -> bytes:
+def encode_polygons(polygons: Sequence[array[float]]) -> bytes:
     """Entry of one object; each polygon is x1, y1, x2, y2, ... in pixels, at least three points, all finite."""
-    head = struct.pack(f"<{1 + len(polygons)}i", len(polygons), *(len(p) // 2 for p in polygons))
     if len(polygons) == 1:
-        return head + array("f", polygons[0]).tobytes()
-    return head + b"".join(array("f", p).tobytes() for p in polygons)
+        return struct.pack("<2i", 1, len(polygons[0]) // 2) + polygons[0].tobytes()
+    head = struct.pack(f"<{1 + len(polygons)}i", len(polygons), *(len(p) // 2 for p in polygons))
+    return head + b"".join(p.tobytes() for p in polygons)
 
 
 def encode_rle(rle: Rle) -> bytes:
@@ -86,8 +86,9 @@ def rle_lengths(counts: bytes) -> np.ndarray:
 
 def from_polygons(polygons: Sequence[Sequence[float]]) -> tuple[bytes, str | None]:
     """Entry of an object's polygons, and the code of its flaw if it has one; the entry is empty if none is usable."""
-    # The sum in float32's range is finite exactly if every number is.
-    good = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0 and math.isfinite(sum(array("f", p)))]
+    single = [array("f", p) for p in polygons]
+    # A sum of numbers in float32's range is finite exactly if each of them is.
+    good = [p for p in single if len(p) >= 6 and len(p) % 2 == 0 and math.isfinite(sum(p))]
     entry = encode_polygons(good) if good else b""
     return entry, "polygon_flaw" if len(good) < len(polygons) else None
 
