@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from coco_reference import save
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from vision_tasks.errors import VisionTasksError
@@ -78,6 +79,13 @@ def test_files_that_are_no_json_or_missing(tmp_path):
         ([], "no segmentation"),
         ([[1, 2]], "annotation 1"),
         ({"size": [40, 60]}, "annotation 1"),
+        ({"size": [40, 60], "counts": [40 * 59]}, r"annotation 1 \(image 5\).*do not add up"),
+        ({"size": [40, 60], "counts": [2500, -100]}, "do not add up"),
+        ({"size": [40, 60], "counts": "0"}, r"annotation 1 \(image 5\).*do not add up"),
+        ({"size": [40, 60], "counts": "é"}, "do not add up"),
+        ({"size": [40, 60], "counts": ""}, "do not add up"),
+        ({"size": [40, 60], "counts": "o"}, "do not add up"),
+        ({"size": [40, 60], "counts": 5}, "annotation 1"),
         ({"size": [60, 40], "counts": [60 * 40]}, "its mask is 60×40 pixels, the image 40×60"),
     ],
 )
@@ -86,6 +94,29 @@ def test_bad_masks_are_refused(tmp_path, segmentation, message):
     gt["annotations"] = gt["annotations"][:1]
     with pytest.raises(VisionTasksError, match=message):
         coco_evaluate(*save(tmp_path, gt, [ROW]), iou_type="segm")
+
+
+def test_broken_run_lengths_are_refused_before_pycocotools_loops_over_them():
+    """Intact codes pass; of broken ones only those pass that still fill the image."""
+    from vision_tasks.metrics.coco_masks import check_rles
+
+    r = np.random.default_rng(0)
+    bitmaps = r.random((50, 60, 40)) < r.random((50, 1, 1)) ** 2
+    intact = coco_mask.encode(np.asfortranarray(bitmaps.transpose(2, 1, 0).astype(np.uint8)))
+    check_rles(intact, str)
+    broken = 0
+    for rle in intact * 4:
+        counts = bytearray(rle["counts"])
+        counts[int(r.integers(len(counts)))] = int(r.integers(48, 112))
+        try:
+            check_rles([*intact, {"size": [40, 60], "counts": bytes(counts)}], str)
+        except VisionTasksError as error:
+            broken += 1
+            named = str(error)
+        else:
+            assert coco_mask.area({"size": [40, 60], "counts": bytes(counts)}) <= 2400
+    assert broken > 100
+    assert named.startswith("50:")
 
 
 def test_truth_is_sorted_and_keeps_float64(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vision_tasks.metrics.coco_masks import rle_iou
+from vision_tasks.metrics.coco_masks import rank_in_run, rle_iou
 from vision_tasks.metrics.coco_results import Detections
 from vision_tasks.metrics.coco_truth import CocoTruth, IouType, find_rows, rows_of
 
@@ -54,7 +54,7 @@ def match(
     order = np.lexsort((-detections.scores, group))
     order = order[known[order]]
     group = group[order]
-    rank = _rank_in_run(group)
+    rank = rank_in_run(group)
     kept = rank < MAX_DETECTIONS[-1]
     order, group, rank = order[kept], group[kept], rank[kept]
     place = place[order]
@@ -151,8 +151,8 @@ def _assign(
     reached = _REACHED[np.searchsorted(_BOUNDS, iou[best_first], side="right")]
     is_new = np.diff(detection, prepend=-1) != 0
     # Turn of each detection among those of its group that overlap anything, then choice among its truths.
-    turn = _rank_in_run(group[detection[is_new]])[np.cumsum(is_new) - 1]
-    choice = _rank_in_run(detection)
+    turn = rank_in_run(group[detection[is_new]])[np.cumsum(is_new) - 1]
+    choice = rank_in_run(detection)
     step = np.lexsort((choice, turn))
     detection, reached, turn, choice = detection[step], reached[step], turn[step], choice[step]
     rows, target = np.unique(target[step], return_inverse=True)
@@ -175,13 +175,6 @@ def _assign(
                 if of_ignored:
                     ignored[d] |= lanes
     return matched, ignored
-
-
-def _rank_in_run(key: np.ndarray) -> np.ndarray:
-    """Place of each element within its run of equal keys, (N,) int64."""
-    place = np.arange(len(key))
-    is_new = np.diff(key, prepend=-1) != 0
-    return place - np.maximum.accumulate(np.where(is_new, place, 0))
 
 
 def _chunks(counts: np.ndarray) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.metrics.coco_masks import rle_area, rle_boxes, rle_of
+from vision_tasks.metrics.coco_masks import check_rles, rle_area, rle_boxes, rle_of
 from vision_tasks.metrics.coco_truth import CocoTruth, IouType, decode_file
 
 if TYPE_CHECKING:  # structures imports torch, which evaluating two files does not need
@@ -113,6 +113,7 @@ def read_results(path: str | Path, truth: CocoTruth, iou_type: IouType = "bbox")
     rles = None
     if iou_type == "segm" or not from_boxes:
         rles = [_rle_of_row(r, i, sizes[i], from_boxes, path) for i, r in enumerate(rows)]
+        check_rles(rles, lambda i: f"{path}: result {i} (image {rows[i].image_id})")
     if from_boxes:
         boxes, areas = _boxes(rows, path), None
     else:

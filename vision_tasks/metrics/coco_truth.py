@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.metrics.coco_masks import rle_of
+from vision_tasks.metrics.coco_masks import check_rles, rle_of
 
 IouType = Literal["bbox", "segm"]
 
@@ -143,6 +143,7 @@ class CocoTruth:
         finite = np.isfinite(columns["boxes"]).all(axis=1) & np.isfinite(columns["area"])
         if not finite.all():
             raise VisionTasksError(f"CocoTruth: annotation {ids[~finite][0]} has a box or area that is not finite")
+        check_rles(rles or [], lambda i: f"annotation {ids[i]} (image {owner[i]})")
         order = np.lexsort((category, image))
         names = [str(i) for i in categories] if category_names is None else [category_names[i] for i in last_category]
         sizes = np.full((len(images), 2), -1, dtype=np.int64)
