@@ -319,3 +319,21 @@ def test_byte_order_mark_odd_letters_and_order_of_keys(tmp_path: Path) -> None:
     assert len(records.labels) == 1
     file.write_bytes(text.replace("ü", "u").encode("latin-1"))
     assert read_coco(file).problems["text_not_utf8"].count == 1
+
+
+def test_numbers_beyond_64_bits_spoil_only_their_entry(tmp_path: Path) -> None:
+    images = [*IMAGES, {"id": 2, "file_name": "b.jpg", "width": 2**63, "height": 9}]
+    flawed = one(id=2, segmentation=[[0, 0, 1, 1]])
+    records = read_coco(
+        written(tmp_path, [one(), flawed, one(id=2**63, area=1e300, bbox=[1e308, 0, 1e308, 1])], images)
+    )
+    assert records.image_ids.tolist() == [1, 2]
+    assert records.size(1) is None
+    counts = {p.code: p.count for p in records.problems}
+    assert counts == {
+        "polygon_flaw": 1,
+        "image_size_unknown": 1,
+        "annotation_without_id": 1,
+        "area_missing": 1,
+        "box_unreadable": 1,
+    }

@@ -223,12 +223,13 @@ def _judged(out: dict[str, np.ndarray], row: np.ndarray, problems: Problems) -> 
         heights, widths = out["heights"][row[part]], out["widths"][row[part]]
         ids, owners = out["annotation_ids"][part], out["image_ids"][row[part]]
         readable = np.isfinite(boxes).all(1) & (np.abs(boxes) < 1e9).all(1)
+        boxes = np.where(readable[:, None], boxes, 0)
         inverted = readable & (boxes[:, 2:] < 0).any(1)
         empty = readable & ~inverted & (boxes[:, 2:] == 0).any(1)
         corners = clipped_corners(boxes, heights, widths)
         good = readable & (boxes[:, 2:] > 0).all(1)
         inside = good & (corners[:, 2:] > corners[:, :2]).all(1)
-        size = np.stack([widths, heights], 1)
+        size = np.stack([widths, heights], 1).astype(np.float64)
         beyond = ((boxes[:, :2] < -1) | ((boxes[:, :2] + boxes[:, 2:] > size + 1) & (size > 0))).any(1)
         for code, found in (
             ("box_unreadable", ~readable),
@@ -240,7 +241,7 @@ def _judged(out: dict[str, np.ndarray], row: np.ndarray, problems: Problems) -> 
             problems.add(code, _places(found, ids, owners), int(found.sum()))
         no_area = ~((areas >= 0) & (areas < 1e18))  # NaN included
         problems.add("area_missing", _places(no_area, ids, owners), int(no_area.sum()))
-        areas[no_area] = np.where(good, boxes[:, 2] * boxes[:, 3], 0)[no_area]
+        areas[no_area] = np.where(good, boxes[:, 2:].prod(1), 0)[no_area]
         usable[part] = inside
     return usable
 

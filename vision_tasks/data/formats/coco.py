@@ -123,7 +123,11 @@ class _Reader:
                 self._add_images(self.decode_images(b"[" + body + b"]"))
             else:
                 clean = self.decode_annotations(b"[" + body + b"]")
-                self._add_annotations(clean, [self._shape(a) for a in clean])
+                shapes = [entries.shape_of(a.segmentation) for a in clean]
+                self._add_annotations(clean, [outline for outline, _ in shapes])
+                for annotation, (_, flaw) in zip(clean, shapes, strict=True):
+                    if flaw:
+                        self.problems.add(flaw, [f"annotation {annotation.id}"])
                 # Counting the word is cheaper than decoding what will not be used.
                 self.problems.add("keypoints_ignored", (), body.count(b'"keypoints"'))
         except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):
@@ -173,19 +177,15 @@ class _Reader:
         place = f"{where} (byte {chunk.offset + start:,}: {near!r})"
         return VisionTasksError(f"{self.path}: no valid JSON at {place}. Correct it, or export the file again.")
 
-    def _shape(self, annotation: entries.Annotation) -> bytes:
-        outline, flaw = entries.shape_of(annotation.segmentation)
-        if flaw:
-            self.problems.add(flaw, [f"annotation {annotation.id}"])
-        return outline
-
     def _add_images(self, images: Sequence[entries.Image]) -> None:
+        # All is converted before anything is kept: whatever raises sends the whole chunk the patient way.
         ids = _whole([i.id for i in images])
+        widths, heights = _side([i.width for i in images]), _side([i.height for i in images])
         names = [i.file_name.replace("\\", "/").encode("utf-8", "replace") for i in images]
         columns = self.columns
         columns.image_ids.append(ids)
-        columns.widths.append(_side([i.width for i in images]))
-        columns.heights.append(_side([i.height for i in images]))
+        columns.widths.append(widths)
+        columns.heights.append(heights)
         columns.names.append(b"".join(names))
         columns.name_lengths.append(np.array([len(n) for n in names], np.int64))
         self.seen["images"] += len(images)
@@ -194,15 +194,17 @@ class _Reader:
         ids = _whole([a.id for a in annotations])
         owners = _whole([a.image_id for a in annotations])
         category_ids = _whole([a.category_id for a in annotations])
+        boxes = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
+        areas = np.array([a.area for a in annotations], np.float64)
         crowd = np.array([min(max(a.iscrowd, -1), 1) for a in annotations], np.int8)
         lengths = np.array([len(o) for o in outlines], np.int64)
         starts = self.shape_bytes + np.cumsum(lengths) - lengths
-        columns, first = self.columns, self.seen["annotations"]
+        columns = self.columns
         columns.annotation_ids.append(ids)
         columns.owners.append(owners)
         columns.category_ids.append(category_ids)
-        columns.boxes.append(np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4))
-        columns.areas.append(np.array([a.area for a in annotations], np.float64))
+        columns.boxes.append(boxes)
+        columns.areas.append(areas)
         columns.is_crowd.append(crowd > 0)
         columns.shape_starts.append(np.where(lengths > 0, starts, -1))
         for number, outline in enumerate(outlines, columns.annotations):
@@ -211,7 +213,7 @@ class _Reader:
         columns.annotations += len(annotations)
         self.problems.add("crowd_missing", (f"annotation {i}" for i in ids[crowd < 0]), int((crowd < 0).sum()))
         self.shape_bytes += self.shapes.write(b"".join(outlines))
-        self.seen["annotations"] = first + len(annotations)
+        self.seen["annotations"] += len(annotations)
 
 
 def _whole(numbers: list[int]) -> np.ndarray:
@@ -223,4 +225,4 @@ def _whole(numbers: list[int]) -> np.ndarray:
 
 
 def _side(pixels: list[int]) -> np.ndarray:
-    return np.array(pixels, np.int64).clip(0, 2**31 - 1)
+    return np.array(pixels, np.int64).clip(0, 2**31 - 1).astype(np.int32)
