@@ -1,0 +1,60 @@
+"""What the command line says, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console() -> Console:
+    """For progress and remarks: standard error, coloured only on a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.WARNING:
+            mark = "\033[33mwarning:\033[0m" if sys.stderr.isatty() else "warning:"
+            text = f"{mark} {text}"
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def set_up_logging() -> None:
+    """Show what the package says, from information on."""
+    logger = logging.getLogger("vision_tasks")
+    if not any(isinstance(h, _Handler) for h in logger.handlers):
+        logger.addHandler(_Handler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def say(text: str = "") -> None:
+    """A result, on standard output."""
+    print(text, flush=True)  # noqa: T201
+
+
+def table(rows: list[dict[str, object]], columns: list[str]) -> str:
+    """Rows as aligned text: words to the left, numbers to the right with three places, a dash for nothing."""
+    cells = [columns, *([_cell(row.get(c)) for c in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    numeric = [all(not isinstance(row.get(c), str) for row in rows) for c in columns]
+    lines = [
+        "  ".join(
+            cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and (value != value or value == -1)):
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

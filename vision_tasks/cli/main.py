@@ -1,0 +1,137 @@
+"""`vision-tasks`: one function per command. Heavy modules load inside a command, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vision_tasks import __version__
+from vision_tasks.cli.console import set_up_logging
+from vision_tasks.errors import VisionTasksError
+
+app = typer.Typer(
+    name="vision-tasks",
+    help="Object detection and segmentation: train, evaluate, look, run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Options = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE ...]", help="a recipe, and options that override it"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    set_up_logging()
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="where the generated data set goes")] = Path("data/demo"),
+    out: Annotated[Path, typer.Option(help="where the run and its page of pictures go")] = Path("runs/demo"),
+    steps: Annotated[int | None, typer.Option(min=1, help="training steps; fewer is quicker and worse")] = None,
+) -> None:
+    """Make a small data set, train a detector on it, evaluate it, and show what it finds. Two minutes on two cores."""
+    from vision_tasks.cli.demo import run
+
+    run(folder, out, steps)
+
+
+@app.command()
+def train(
+    options: Options = None,
+    resume: Annotated[Path | None, typer.Option(help="a last.ckpt; go on where it stopped")] = None,
+) -> None:
+    """Train on COCO data: `vision-tasks train data=FOLDER model=faster_rcnn train.epochs=12`."""
+    from vision_tasks.cli.train import run
+
+    run(options or [], resume)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="a best.ckpt or last.ckpt")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="data=FOLDER, data.val_batch_size=8, ...")
+    ] = None,
+    split: Annotated[str, typer.Option(help="val or train")] = "val",
+    out: Annotated[Path | None, typer.Option(help="folder for results; beside the checkpoint if left out")] = None,
+    device: Device = "auto",
+) -> None:
+    """COCO mAP, per category, with curves and results as JSON."""
+    from vision_tasks.cli.evaluate import run
+
+    run(checkpoint, options or [], split, out, device)
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="a best.ckpt or last.ckpt")],
+    sources: Annotated[list[str], typer.Argument(help="images, folders (searched to the bottom) or globs")],
+    out: Annotated[Path, typer.Option(help="folder for drawn images and predictions")] = Path("predictions"),
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="draw and write only what scores this or more")] = 0.5,
+    form: Annotated[str, typer.Option("--format", help="jsonl, coco or none")] = "jsonl",
+    draw: Annotated[bool, typer.Option(help="write drawn images")] = True,
+    device: Device = "auto",
+) -> None:
+    """Find objects in images; write them drawn and as JSON. A broken image is reported, and the exit code is 1."""
+    from vision_tasks.cli.predict import run
+
+    raise typer.Exit(run(checkpoint, sources, out, threshold, form, draw, device))
+
+
+@app.command()
+def models() -> None:
+    """List the models there are, with their options."""
+    from vision_tasks.cli.models import run
+
+    run()
+
+
+@app.command("config")
+def show_config(options: Options = None) -> None:
+    """Print the resolved recipe: every option and its value."""
+    from vision_tasks.cli.train import recipe
+    from vision_tasks.config import to_yaml
+
+    typer.echo(to_yaml(recipe(options or [])), nl=False)
+
+
+def main() -> None:
+    """Entry point. Bad input ends with exit code 2 and no traceback, unless `--debug` is among the arguments."""
+    debug = "--debug" in sys.argv
+    if debug:  # wherever it stands
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    try:
+        app()
+    except VisionTasksError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

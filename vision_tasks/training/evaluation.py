@@ -1,0 +1,91 @@
+"""Evaluate a model on a data set: the twelve numbers, the tables behind them, and results in COCO form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vision_tasks.config import DataConfig, Split, TrainConfig
+from vision_tasks.data.datamodule import DataModule
+from vision_tasks.data.records import Records
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.heads.base import Head
+from vision_tasks.metrics.coco import CocoMetric
+from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.metrics.coco_truth import CocoTruth
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.structures import Categories
+from vision_tasks.training.module import TrainingModule
+from vision_tasks.training.progress import TrainingProgress
+from vision_tasks.training.run import make_trainer, quiet_lightning
+from vision_tasks.training.splits import read_split, split_of
+
+
+@dataclass
+class Evaluation:
+    """Attributes: summary, with `numbers`, `per_category` and curves; results, rows in COCO form; records, as read;
+    unreadable, image id -> reason, of images that were left out."""
+
+    summary: CocoSummary
+    results: list[dict[str, Any]]
+    records: Records
+    unreadable: dict[int, str]
+    is_first_rank: bool
+
+
+def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings: TrainConfig | None = None,
+             console: Console | None = None) -> Evaluation:  # fmt: skip
+    """COCO mAP of a model on a split, on the devices that `settings` names.
+
+    Raises:
+        VisionTasksError: no such split, or none of the model's categories is in the data.
+    """
+    found: Split | None = split_of(data, "train" if split == "train" else "val")
+    if found is None:
+        raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
+    records = read_split(found, split)
+    for head in model.named_heads().values():
+        align_categories(head, records.categories)
+    metric = CocoMetric(CocoTruth.from_file(found.annotations))
+    module = TrainingModule(model, metric=metric, keep_results=True)
+    loaders = DataModule(
+        val=records, batch_size=data.val_batch_size or data.batch_size, workers=data.workers,
+        multiprocessing_context=data.start_method,
+    )  # fmt: skip
+    trainer = make_trainer(settings or TrainConfig(), [TrainingProgress(console or Console(stderr=True))], None)
+    with quiet_lightning():
+        trainer.validate(module, loaders, verbose=False)
+    assert module.summary is not None
+    return Evaluation(module.summary, module.results, records, dict(loaders.unreadable), trainer.is_global_zero)
+
+
+def align_categories(head: Head, wanted: Categories) -> None:
+    """Give the head's categories the data's ids, matched by name; the data may know them under other numbers.
+
+    Categories that the data lack keep a negative id, which the metric leaves out.
+
+    Raises:
+        VisionTasksError: no name is common to both.
+    """
+    ids = {name.strip().casefold(): i for name, i in zip(wanted.names, wanted.ids, strict=True)}
+    own = head.categories
+    aligned = tuple(ids.get(name.strip().casefold(), -1 - label) for label, name in enumerate(own.names))
+    if all(i < 0 for i in aligned):
+        raise VisionTasksError(
+            f"The model knows {', '.join(own.names[:5])}; the data are about {', '.join(wanted.names[:5])}. "
+            "They have no category in common: is it the right checkpoint for these data?"
+        )
+    head.categories = replace(own, ids=aligned)
+
+
+def default_data(checkpoint: Path) -> DataConfig | None:
+    """The data a checkpoint was trained with, from the run's config.yaml beside it."""
+    recipe = checkpoint.parent / "config.yaml"
+    if not recipe.is_file():
+        return None
+    from vision_tasks.config import load_config
+
+    return load_config(recipe).data

@@ -1,0 +1,134 @@
+"""What Lightning runs: losses of a batch, the optimiser, and evaluation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from vision_tasks.config import TrainConfig
+from vision_tasks.data.dataset import RawBatch
+from vision_tasks.metrics.coco import CocoMetric
+from vision_tasks.metrics.coco_results import results_of
+from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.models.checkpoint import KEY, describe
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.structures import Prediction
+from vision_tasks.training.averaging import AveragedModel
+from vision_tasks.training.optimizer import make_optimizer, make_schedule
+
+
+class TrainingModule(LightningModule):
+    """A model with its training settings and its metric.
+
+    Attributes:
+        model: what learns. averaged: its moving average, if asked for; then this is what is evaluated and kept.
+        metric: COCO mAP of the validation data, or None. summary: of the last evaluation.
+        results: rows in COCO form of the last evaluation, if `keep_results` (all ranks' on rank 0).
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        config: TrainConfig | None = None,
+        metric: CocoMetric | None = None,
+        batch_size: int = 1,
+        keep_results: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config or TrainConfig()
+        self.metric = metric
+        self.batch_size = batch_size
+        self.keep_results = keep_results
+        self.results: list[dict[str, Any]] = []
+        self.summary: CocoSummary | None = None
+        self.averaged: AveragedModel | None = None
+        if self.config.average is not None:
+            self.averaged = AveragedModel(model, self.config.average)
+
+    @property
+    def best_model(self) -> VisionModel:
+        """What is evaluated and kept: the average if there is one."""
+        if self.averaged is None:
+            return self.model
+        return self.averaged.module
+
+    def training_step(self, raw: RawBatch, index: int) -> dict[str, Any]:
+        """`loss` for Lightning, and every loss by name for the log.
+
+        Chance (which anchors are drawn, dropout) is a function of the seed, the step and the rank, so that a resumed
+        run goes on as if it had never stopped.
+        """
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        torch.manual_seed(hash((self.config.seed, batches, self.trainer.global_rank)))
+        batch = self.model.preprocess(raw.images, raw.targets, raw.min_size)
+        losses = self.model.losses(batch)
+        weights = self.config.loss_weights
+        total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
+        return {"loss": total, "losses": {name: loss.detach() for name, loss in losses.items()}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's; then the average follows."""
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:
+            self.averaged.update(self.model, self.trainer.global_step)
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and per-step schedule."""
+        settings = self.config.optimizer
+        per_step = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        optimizer = make_optimizer(self.model, settings, per_step)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = make_schedule(optimizer, settings, total, per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_start(self) -> None:
+        """All ranks evaluate the same model: running statistics, which each gathers on its own, are averaged."""
+        if self.trainer.world_size > 1:
+            for buffer in self.best_model.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
+        self.results = []
+
+    def validation_step(self, raw: RawBatch, index: int) -> None:
+        """Predict and match; what was predicted is then forgotten, unless `keep_results`."""
+        if len(raw) == 0:  # no image of this batch could be read
+            return
+        model = self.best_model
+        predictions = [p.to("cpu") for p in model.predict(model.preprocess(raw.images))]
+        if self.metric is not None:
+            known = torch.isin(torch.tensor(model.categories.ids), torch.tensor(self.metric.truth.category_ids))
+            predictions = [_only(p, known) for p in predictions]
+            self.metric.update(predictions, raw.image_ids)
+        if self.keep_results:
+            for prediction, image_id in zip(predictions, raw.image_ids, strict=True):
+                self.results += results_of(prediction, image_id)
+
+    def on_validation_epoch_end(self) -> None:
+        """The twelve numbers, equal on all ranks."""
+        if self.metric is not None:
+            self.summary = self.metric.summary()
+            self.metric.reset()
+        if self.keep_results and self.trainer.world_size > 1:
+            gathered: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, self.results)
+            self.results = sorted((row for rows in gathered for row in rows), key=lambda row: int(row["image_id"]))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint whole: `vision_tasks.load` needs nothing else."""
+        checkpoint[KEY] = describe(self.model)
+
+    def predict_losses(self, raw: RawBatch) -> dict[str, Tensor]:
+        """Every loss of one batch, without gradients; for looking at a batch again."""
+        with torch.no_grad():
+            return self.model.losses(self.model.preprocess(raw.images, raw.targets, raw.min_size))
+
+
+def _only(prediction: Prediction, known: Tensor) -> Prediction:
+    """Without detections of categories that the truth does not know."""
+    return prediction if prediction.labels is None or bool(known.all()) else prediction[known[prediction.labels]]

@@ -1,0 +1,248 @@
+"""One training run: its folder, its trainer, its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import shlex
+import sys
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from rich.console import Console
+
+from vision_tasks.config import Config, TrainConfig, to_yaml
+from vision_tasks.data.datamodule import DataModule
+from vision_tasks.data.records import Records
+from vision_tasks.data.transforms import Transforms
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.predictor import choose_device
+from vision_tasks.metrics.coco import CocoMetric
+from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.metrics.coco_truth import CocoTruth
+from vision_tasks.models.registry import create_model
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
+from vision_tasks.training.module import TrainingModule
+from vision_tasks.training.progress import TrainingProgress
+from vision_tasks.training.splits import read_splits
+
+log = logging.getLogger("vision_tasks")
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_RUN_VARIABLE = "VISION_TASKS_RUN_FOLDER"  # tells the processes that Lightning starts which folder the first one made
+
+
+@dataclass
+class Run:
+    """What a run left.
+
+    Attributes:
+        folder: the run's. best, last: checkpoints; best is None if no step was made.
+        summary: of the last evaluation, or None without validation data. best_ap: of the best one.
+        interrupted: whether the user stopped it.
+    """
+
+    folder: Path
+    best: Path | None
+    last: Path
+    summary: CocoSummary | None
+    best_ap: float
+    interrupted: bool
+    val: Records | None
+
+
+def fit(config: Config, resume: Path | None = None, console: Console | None = None) -> Run:
+    """Train as the recipe says.
+
+    Args:
+        resume: a `last.ckpt`; the run goes on in its folder with the same data, batches and randomness.
+        console: where progress is shown.
+
+    Raises:
+        VisionTasksError: unusable data or options, or a loss that is not finite.
+    """
+    console = console or Console(stderr=True)
+    if resume is not None and not resume.is_file():
+        raise VisionTasksError(f"There is no checkpoint {resume} to resume from.")
+    pl.seed_everything(config.train.seed, workers=False, verbose=False)
+    train, val, val_split = read_splits(config.data)
+    model = model_for(config, train)
+    folder = run_folder(config, resume)
+    metric = CocoMetric(CocoTruth.from_file(val_split.annotations)) if val_split is not None else None
+    module = TrainingModule(model, config.train, metric, config.data.batch_size)
+    data = data_module(config, train, val)
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        describe_run(folder, config)
+
+    guard = NonFiniteGuard(folder)
+    checkpoints = Checkpoints(folder, guard, config.train.patience)
+    polite = PoliteInterrupt(checkpoints)
+    callbacks = [MetricsLog(folder / "metrics.csv", config.train.log_every), guard, checkpoints, polite]
+    trainer = make_trainer(config.train, [*callbacks, TrainingProgress(console)], folder)
+    interrupted = False
+    with polite.listening(), quiet_lightning():
+        try:
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        except Interrupted:
+            interrupted = True
+    best = folder / "best.ckpt"
+    return Run(
+        folder=folder,
+        best=best if best.exists() else None,
+        last=folder / "last.ckpt",
+        summary=module.summary,
+        best_ap=checkpoints.best,
+        interrupted=interrupted,
+        val=val,
+    )
+
+
+def model_for(config: Config, train: Records) -> VisionModel:
+    """The recipe's model for the data's categories."""
+    options = dict(config.model)
+    return create_model(options.pop("name"), train.categories, **options)
+
+
+def data_module(config: Config, train: Records | None, val: Records | None) -> DataModule:
+    """Loaders as the recipe says."""
+    return DataModule(
+        train,
+        val,
+        batch_size=config.data.batch_size,
+        val_batch_size=config.data.val_batch_size,
+        transforms=Transforms(config.data.augment) if train is not None else None,
+        min_sizes=config.data.min_sizes,
+        group_by_aspect_ratio=config.data.group_by_aspect_ratio,
+        workers=config.data.workers,
+        seed=config.train.seed,
+        multiprocessing_context=config.data.start_method,
+    )
+
+
+def make_trainer(config: TrainConfig, callbacks: list[pl.Callback], folder: Path | None) -> pl.Trainer:
+    """Lightning's trainer; its sampler, checkpoints and bar are switched off, ours stand in `callbacks`."""
+    accelerator = choose_device(config.device).type
+    loggers: list[Any] = []
+    if folder is not None and find_spec("tensorboard"):
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    with quiet_lightning():
+        return pl.Trainer(
+            accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=strategy_of(config),
+            precision=_PRECISIONS[config.precision],
+            max_epochs=config.epochs,
+            max_steps=config.max_steps or -1,
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=config.clip,
+            check_val_every_n_epoch=config.evaluate_every,
+            deterministic="warn" if config.deterministic else None,
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+
+
+def strategy_of(config: TrainConfig) -> Any:
+    """Lightning's strategy; several processes keep their own batch statistics (see `TrainingModule`).
+
+    Buffers must not be broadcast at every forward pass: in evaluation ranks may have unequal numbers of batches, and
+    the one that has more would wait for ever.
+    """
+    several = config.nodes > 1 or config.devices not in (1, "1", "auto") or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if config.strategy in ("auto", "ddp") and several:
+        return DDPStrategy(broadcast_buffers=False)
+    return config.strategy
+
+
+def run_folder(config: Config, resume: Path | None = None) -> Path:
+    """Make the run's folder: the resumed run's own, the named one, or the next free number."""
+    if resume is not None:
+        return resume.parent
+    known = os.environ.get(_RUN_VARIABLE)
+    if known:
+        return Path(known)
+    if config.run.name is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise VisionTasksError("With several processes give the run a name all of them know: run.name=NAME.")
+    parent = config.run.folder
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        if config.run.name is not None:
+            folder = parent / config.run.name
+            if (folder / "last.ckpt").exists() and "LOCAL_RANK" not in os.environ:
+                raise VisionTasksError(
+                    f"{folder} already holds a run. Go on with it by --resume {folder / 'last.ckpt'}, "
+                    "or give another run.name."
+                )
+            folder.mkdir(exist_ok=True)
+        else:
+            folder = _next_folder(parent, str(config.model["name"]))
+    except OSError as error:
+        raise VisionTasksError(f"No run folder can be made in {parent}: {error.strerror}. Set run.folder.") from error
+    os.environ[_RUN_VARIABLE] = str(folder)
+    return folder
+
+
+def _next_folder(parent: Path, name: str) -> Path:
+    pattern = re.compile(re.escape(name) + r"-(\d+)")
+    taken = [int(m.group(1)) for p in parent.iterdir() if (m := pattern.fullmatch(p.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # somebody else's run started at the same moment
+            number += 1
+        else:
+            return folder
+
+
+def describe_run(folder: Path, config: Config) -> None:
+    """config.yaml, command.txt and environment.txt: enough to do it again."""
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    (folder / "command.txt").write_text(shlex.join(sys.argv) + "\n", encoding="utf-8")
+    lines = [f"python {platform.python_version()} on {platform.platform()}", f"cpu cores {os.cpu_count()}"]
+    lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    for package in ("vision_tasks", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy"):
+        try:
+            lines.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            lines.append(f"{package} (not installed as a package)")
+    (folder / "environment.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class quiet_lightning:
+    """Keeps Lightning's remarks off the screen while it sets up and runs: what matters we say ourselves."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.filterwarnings("ignore", module=r"(lightning|torch\.(optim|utils\.data|distributed|nn|jit))(\..*)?")
+        warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|does not have many workers|srun).*")
+        self._loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *error: Any) -> None:
+        self._warnings.__exit__(*error)
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)
