@@ -27,6 +27,9 @@ def demo_config(data: Path, out: Path, steps: int) -> Config:
         "model.min_size": 192,
         "model.max_size": 256,
         "model.anchor_sizes": [16, 32, 64, 128, 256],
+        "model.train_proposals": [300, 300],
+        "model.test_proposals": [300, 300],
+        "model.rois_per_image": 96,
         "data.train.annotations": data / "annotations" / "instances_train.json",
         "data.train.images": data / "images" / "train",
         "data.val.annotations": data / "annotations" / "instances_val.json",
@@ -70,9 +73,8 @@ def run(folder: Path, out: Path, steps: int | None) -> None:
     page = report(done, config)
     say(table(per_category(done.summary), ["name", "truths", "AP", "AP50", "AP75"]))
     numbers = done.summary.numbers
-    say(
-        f"\nAP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f} on held-out scenes, {time.monotonic() - began:.0f} s in all."
-    )
+    took = time.monotonic() - began
+    say(f"\nAP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f} on held-out scenes, {took:.0f} s in all.")
     say(f"Look at the boxes: {page}")
     say("Next, with your own data (COCO format):")
     say("  vision-tasks train data=FOLDER model=faster_rcnn model.backbone_weights=imagenet")

@@ -26,10 +26,15 @@ def faster_rcnn(
     score_threshold: float = 0.05,
     iou_threshold: float = 0.5,
     detections_per_image: int = 100,
+    train_proposals: tuple[int, int] = (2000, 2000),
+    test_proposals: tuple[int, int] = (1000, 1000),
+    rois_per_image: int = 512,
     columns: tuple[int, ...] | None = None,
     outputs: int | None = None,
 ) -> VisionModel:
-    """Build a Faster R-CNN with random weights.
+    """Boxes by region proposals and a second look at each; on ResNet-FPN or MobileNet-FPN.
+
+    Built with random weights, and the numbers of torchvision's `fasterrcnn_resnet50_fpn` unless told otherwise.
 
     Args:
         categories: what it detects, K of them.
@@ -42,6 +47,8 @@ def faster_rcnn(
         anchor_sizes: side of the anchors on P2..P6, pixels.
         score_threshold: detections must exceed it. iou_threshold: suppression within a class.
         detections_per_image: at most.
+        train_proposals, test_proposals: that a level may send to suppression, that an image keeps.
+        rois_per_image: proposals the second stage trains on.
         columns: output that belongs to each category; default 1..K (0 is background).
         outputs: number of class outputs; default K + 1.
     """
@@ -53,13 +60,14 @@ def faster_rcnn(
     head = FasterRCNNHead(
         categories,
         columns,
-        RPN(channels, levels, anchor_sizes),
+        RPN(channels, levels, anchor_sizes, train_top=train_proposals, test_top=test_proposals),
         RoIBoxStage(
             channels,
             levels[:4],
             (4, 8, 16, 32),
             outputs or len(categories) + 1,
             hidden,
+            batch_per_image=rois_per_image,
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             detections_per_image=detections_per_image,

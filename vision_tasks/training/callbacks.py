@@ -43,7 +43,7 @@ class MetricsLog(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        if module.summary is not None and not trainer.sanity_checking:
+        if module.summary is not None:
             self.write(trainer, module.summary.numbers)
 
     def write(self, trainer: Trainer, values: dict[str, float]) -> None:
@@ -141,8 +141,12 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        if trainer.sanity_checking or module.summary is None or trainer.state.fn != "fit":
-            return
+        if module.summary is not None and trainer.state.fn == "fit":
+            self.judge(trainer, module)
+
+    def judge(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Keep the weights if the evaluation just made is the best so far; count how long it has not been."""
+        assert module.summary is not None
         self.guard.check()
         ap = module.summary.numbers["AP"]
         if ap > self.best:

@@ -26,7 +26,8 @@ class TrainingModule(LightningModule):
 
     Attributes:
         model: what learns. averaged: its moving average, if asked for; then this is what is evaluated and kept.
-        metric: COCO mAP of the validation data, or None. summary: of the last evaluation.
+        metric: COCO mAP of the validation data, or None.
+        summary: of the last evaluation. evaluated_at: the step it was made after.
         results: rows in COCO form of the last evaluation, if `keep_results` (all ranks' on rank 0).
     """
 
@@ -46,6 +47,7 @@ class TrainingModule(LightningModule):
         self.keep_results = keep_results
         self.results: list[dict[str, Any]] = []
         self.summary: CocoSummary | None = None
+        self.evaluated_at = 0
         self.averaged: AveragedModel | None = None
         if self.config.average is not None:
             self.averaged = AveragedModel(model, self.config.average)
@@ -114,6 +116,7 @@ class TrainingModule(LightningModule):
         if self.metric is not None:
             self.summary = self.metric.summary()
             self.metric.reset()
+            self.evaluated_at = self.trainer.global_step
         if self.keep_results and self.trainer.world_size > 1:
             gathered: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(gathered, self.results)

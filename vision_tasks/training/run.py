@@ -93,6 +93,9 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     with polite.listening(), quiet_lightning():
         try:
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+            if metric is not None and module.evaluated_at != trainer.global_step:  # ended between two evaluations
+                trainer.validate(module, data, verbose=False)
+                checkpoints.judge(trainer, module)
         except Interrupted:
             interrupted = True
     best = folder / "best.ckpt"
