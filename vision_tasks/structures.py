@@ -159,7 +159,7 @@ class Masks:
 
     def __getitem__(self, index: Tensor | Sequence[int]) -> Masks:
         """The masks at these indices (int64) or where this (N,) bool tensor is true."""
-        chosen = torch.as_tensor(index)
+        chosen = _as_index(index)
         if self.grid is not None:
             assert self.boxes is not None
             return Masks(self.size, grid=self.grid[chosen], boxes=self.boxes[chosen])
@@ -232,7 +232,7 @@ class Prediction:
         """The objects at these indices, in this slice, or where this (N,) bool tensor is true."""
         if isinstance(index, slice):
             index = torch.arange(len(self))[index]
-        chosen = torch.as_tensor(index)
+        chosen = _as_index(index)
         rows: dict[str, Any] = {
             name: None if value is None else value[chosen]
             for name in ("boxes", "labels", "scores", "masks", "track_ids")
@@ -288,6 +288,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def _as_index(index: Tensor | Sequence[int]) -> Tensor:
+    """Indices as a tensor; an empty list would become a float one, which cannot index."""
+    chosen = torch.as_tensor(index)
+    return chosen if chosen.numel() or chosen.dtype == torch.bool else chosen.to(torch.int64)
 
 
 def _check_rows(owner: str, **fields: Any) -> None:

@@ -116,3 +116,12 @@ def test_half_precision_grids_are_pasted_in_float32():
     grid, boxes = boxes_and_grids(5, seed=2)
     pasted = ops.paste_grid(grid.half(), boxes, (61, 83), threshold=None)
     torch.testing.assert_close(pasted, ops.paste_grid(grid.half().float(), boxes, (61, 83), threshold=None))
+
+
+def test_areas_of_more_masks_than_a_byte_counts():
+    bitmaps = random_bitmaps(300, 7, 11)
+    expected = bitmaps.sum(dim=(1, 2))
+    rles = ops.encode(bitmaps)
+    assert torch.equal(ops.area(rles), expected)
+    assert torch.equal(ops.area(rles[:256]), expected[:256])
+    assert ops.boxes(rles).shape == (300, 4)

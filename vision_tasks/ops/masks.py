@@ -78,13 +78,17 @@ def to_rles(masks: Masks, threshold: float = 0.5) -> list[Rle]:
     return [_shape_to_rle(shape, masks.size) for shape in masks.shapes]
 
 
+# pycocotools 2.0.11 keeps the number of masks in a byte when numpy 2 is installed, and raises OverflowError.
+_MASKS_PER_AREA_CALL = 255
+
+
 def area(rles: Sequence[Rle]) -> Tensor:
     """Pixels per mask, (N,) int64."""
-    return (
-        torch.from_numpy(coco_mask.area(list(rles)).astype(np.int64))
-        if len(rles)
-        else torch.zeros(0, dtype=torch.int64)
-    )
+    out = np.zeros(len(rles), dtype=np.int64)
+    for i in range(0, len(rles), _MASKS_PER_AREA_CALL):
+        part = slice(i, i + _MASKS_PER_AREA_CALL)
+        out[part] = coco_mask.area(list(rles[part]))
+    return torch.from_numpy(out)
 
 
 def boxes(rles: Sequence[Rle]) -> Tensor:

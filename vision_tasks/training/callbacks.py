@@ -35,10 +35,11 @@ class MetricsLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        if (index + 1) % self.every == 0 or index == 0:
+        step = trainer.global_step
+        if step % self.every == 0 or step == 1:
             values = {f"loss/{name}": float(loss) for name, loss in outputs["losses"].items()}
             values["loss"] = float(outputs["loss"])
-            values["rate"] = float(trainer.optimizers[0].param_groups[-1]["lr"])
+            values["learning_rate"] = float(trainer.optimizers[0].param_groups[-1]["lr"])
             self.write(trainer, values)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

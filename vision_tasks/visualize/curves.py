@@ -32,7 +32,8 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 _PANELS = (
     ("loss", re.compile(r"loss", re.I)),
     ("learning rate", re.compile(r"(^|[/_])(lr|learning_rate)($|[-/_])", re.I)),
-    ("score", re.compile(r"(^|[/_])(m?AP|AR|mIoU|IoU|Dice|PQ|SQ|RQ|F1)(\d+|[sml])?($|[-/_@])")),
+    # Of COCO's twelve numbers the three that people compare; all are in the file.
+    ("score", re.compile(r"(^|[/_])(m?AP(50|75)?|mIoU|IoU|Dice|PQ|SQ|RQ|F1)($|[-/_@])")),
 )
 _MANY = 12  # More curves than this in one panel cannot be told apart.
 
