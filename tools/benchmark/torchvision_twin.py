@@ -1,0 +1,179 @@
+"""torchvision's Faster R-CNN made equal to one of ours, for the comparisons in `faster_rcnn.py`."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torchvision.models import mobilenet_v2
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from vision_tasks.config import OptimizerConfig
+from vision_tasks.data.dataset import RawBatch
+from vision_tasks.heads.faster_rcnn import FasterRCNNHead
+from vision_tasks.heads.rpn import learnable
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.ops.matching import BACKGROUND
+from vision_tasks.structures import Target
+from vision_tasks.training.optimizer import parameter_groups
+from vision_tasks.weights.torchvision import rename_rcnn
+
+LOSSES = {
+    "loss_objectness": "objects/rpn_objectness",
+    "loss_rpn_box_reg": "objects/rpn_box",
+    "loss_classifier": "objects/roi_class",
+    "loss_box_reg": "objects/roi_box",
+}
+"""torchvision's name of each loss, and ours."""
+
+
+def twin(ours: VisionModel) -> tuple[FasterRCNN, dict[str, str]]:
+    """torchvision's Faster R-CNN with our weights, freezing and sizes; and our name for each of its parameters."""
+    preprocess, head = ours.preprocess, ours.heads["objects"]
+    assert isinstance(head, FasterRCNNHead)
+    assert ours.blueprint is not None
+    width = head.rpn.conv.in_channels
+    if ours.blueprint.arguments["backbone"] == "mobilenet_v2":
+        features = mobilenet_v2(weights=None, norm_layer=FrozenBatchNorm2d).features
+        body = BackboneWithFPN(features, {"3": "0", "6": "1", "13": "2", "18": "3"}, [24, 32, 96, 1280], width)
+    else:
+        body = resnet_fpn_backbone(backbone_name=ours.blueprint.arguments["backbone"], weights=None)
+    theirs = FasterRCNN(
+        body, len(head.categories) + 1, min_size=preprocess.min_size, max_size=preprocess.max_size,
+        box_batch_size_per_image=head.roi.batch_per_image,
+    )  # fmt: skip
+    state, own = theirs.state_dict(), ours.state_dict()
+    names = dict(zip(state, rename_rcnn(state), strict=True))
+    names = {t: re.sub(r"^backbone\.(?=\d)", "backbone.features.", o) for t, o in names.items()}
+    assert set(names.values()) == set(own), "the two models do not have the same parameters"
+    theirs.load_state_dict({t: own[o] for t, o in names.items()})
+    learns = {name: p.requires_grad for name, p in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        parameter.requires_grad_(learns[names[name]])
+    return theirs.to(ours.device), names
+
+
+def twin_optimizers(
+    ours: VisionModel, theirs: FasterRCNN, names: dict[str, str], config: OptimizerConfig
+) -> tuple[Optimizer, Optimizer]:
+    """One optimiser each, with the same groups."""
+    groups = parameter_groups(ours, config, config.rate)
+    our_name = {id(p): name for name, p in ours.named_parameters()}
+    counterpart = {names[name]: p for name, p in theirs.named_parameters()}
+    their_groups = [{**g, "params": [counterpart[our_name[id(p)]] for p in g["params"]]} for g in groups]
+    if config.name == "adamw":
+        return AdamW(groups, lr=config.rate), AdamW(their_groups, lr=config.rate)
+    return (
+        SGD(groups, lr=config.rate, momentum=config.momentum),
+        SGD(their_groups, lr=config.rate, momentum=config.momentum),
+    )
+
+
+def their_images(raw: RawBatch) -> list[Tensor]:
+    """Floats in 0..1, as torchvision wants them."""
+    return [image.float() / 255 for image in raw.images]
+
+
+def their_targets(raw: RawBatch) -> list[dict[str, Tensor]]:
+    """Truths as torchvision wants them: no crowds, no empty boxes, labels counted from 1."""
+    targets = []
+    for target in raw.targets:
+        assert target.boxes is not None
+        assert target.labels is not None
+        real = learnable(target)[1] if len(target.boxes) else slice(None)
+        targets.append({"boxes": target.boxes[real], "labels": target.labels[real] + 1})
+    return targets
+
+
+class FixedDraw:
+    """Anchors and proposals by a fixed lottery, the same in both programs.
+
+    An anchor's number goes by its place, a proposal's by its box (to 2 pixels): the last bits of two nearly equal
+    scores decide which proposal comes first, and that must not decide who is drawn. The numbers change with every call,
+    so calls must come in the same order in both programs.
+    """
+
+    def __init__(self, count: int, fraction: float) -> None:
+        self.count, self.positives = count, int(count * fraction)
+        self.generator = torch.Generator().manual_seed(0)
+        self.boxes: list[Tensor] = []
+
+    def __call__(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Two masks (N,) -> indices of what is drawn."""
+        place = torch.arange(len(positive), device=positive.device)
+        if self.boxes:
+            cells = ((self.boxes.pop(0) + 0.37) / 2).floor().long()
+            place = (cells * cells.new_tensor((1, 137, 18_773, 2_571_353))).sum(1)
+        numbers = torch.rand(500_009, generator=self.generator).to(place.device)[place % 500_009]
+        first = torch.where(positive, numbers, 2).argsort()[: min(self.positives, int(positive.sum()))]
+        rest = torch.where(negative, numbers, 2).argsort()[: min(self.count - len(first), int(negative.sum()))]
+        return torch.cat((first, rest))
+
+    def ours(self, matches: Tensor, count: int, fraction: float) -> tuple[Tensor, Tensor]:
+        """In place of `sample_balanced`."""
+        index = self(matches >= 0, matches == BACKGROUND)
+        return index, torch.ones(len(index), dtype=torch.bool, device=index.device)
+
+    def theirs(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """In place of torchvision's BalancedPositiveNegativeSampler."""
+        drawn = [torch.zeros_like(v, dtype=torch.bool).index_fill(0, self(v >= 1, v == 0), True) for v in labels]
+        positive = [d & (v >= 1) for d, v in zip(drawn, labels, strict=True)]
+        return positive, [d & (v == 0) for d, v in zip(drawn, labels, strict=True)]
+
+
+def fix_draw(ours: VisionModel, theirs: FasterRCNN) -> None:
+    """Make both draw the same anchors and, each from its own proposals, the same proposals."""
+    head = ours.heads["objects"]
+    our_roi, their_roi = head.roi, theirs.roi_heads
+    pairs = []
+    for our_stage, their_stage in ((head.rpn, theirs.rpn), (our_roi, their_roi)):
+        pair = [FixedDraw(our_stage.batch_per_image, our_stage.positive_fraction) for _ in range(2)]
+        our_stage.sample, their_stage.fg_bg_sampler = pair[0].ours, pair[1].theirs
+        pairs.append(pair)
+    our_draw, their_assign = our_roi.draw, their_roi.assign_targets_to_proposals
+
+    def draw(proposals: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        pairs[1][0].boxes = [torch.cat((proposals, learnable(target)[0]))]
+        return our_draw(proposals, target)
+
+    def assign(proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> tuple[list, list]:
+        pairs[1][1].boxes = list(proposals)
+        return their_assign(proposals, boxes, labels)
+
+    our_roi.draw, their_roi.assign_targets_to_proposals = draw, assign
+
+
+@torch.no_grad()
+def spread_out(ours: VisionModel, raw: RawBatch) -> None:
+    """Random weights that yield dozens of varied boxes, so that suppression has as much to do as in a trained model.
+
+    Frozen batch norm takes its statistics from this batch; then the outputs of the heads are scaled and centred.
+    """
+
+    def adopt(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))
+
+    batch = ours.eval().preprocess(raw.images)
+    hooks = [m.register_forward_pre_hook(adopt) for m in ours.modules() if isinstance(m, FrozenBatchNorm2d)]
+    ours.features(batch.images)
+    for hook in hooks:
+        hook.remove()
+    head = ours.heads["objects"]
+    for layer, spread in (
+        (head.rpn.objectness, 2.0), (head.rpn.deltas, 0.3), (head.roi.scores, 2.5), (head.roi.deltas, 1.0),
+    ):  # fmt: skip
+        outputs: list[Tensor] = []
+        hook = layer.register_forward_hook(
+            lambda _m, _i, out, kept=outputs: kept.append(out.transpose(0, 1).flatten(1))
+        )
+        ours.predict(batch)
+        hook.remove()
+        output = torch.cat(outputs, 1)  # (channels, samples)
+        scale = spread / (output - output.mean(1, keepdim=True)).std()
+        layer.weight *= scale
+        layer.bias.copy_(-output.mean(1) * scale)
