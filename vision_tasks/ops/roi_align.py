@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import roi_align as align_single
 
 from vision_tasks.ops.boxes import area
+from vision_tasks.ops.roi_align_cpu import RoIAlignCPU, Sampling
 
 
 def assign_levels(
@@ -46,12 +47,39 @@ def multilevel_roi_align(
         aligned: shift by half a pixel; torchvision's published detectors do not.
 
     Returns:
-        (R, C, S, S) in the features' dtype; half precision is converted for the CPU kernel and back.
+        (R, C, S, S) in the features' dtype, equal to torchvision's. The gradient goes to the features alone.
+
+    On a CPU `roi_align_cpu` does the work, several times as fast as torchvision's kernel. That kernel serves all other
+    devices, adaptive sampling (a `sampling_ratio` of 0 or less), and compiling and exporting, where one operator that
+    other runtimes know (ONNX: RoiAlign) is worth more than speed here.
     """
+    lowest, highest = (int(math.log2(strides[i])) for i in (0, -1))
+    levels = assign_levels(boxes, lowest, highest) - lowest
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if features[0].device.type == "cpu" and sampling_ratio > 0 and not traced:
+        sampling = Sampling(tuple(strides), output_size, sampling_ratio, aligned)
+        precise = torch.float64 if features[0].dtype == torch.float64 else torch.float32
+        # A box that is not a number has no level; it must come out as zeros, not as a crash.
+        levels = levels.clamp(0, len(features) - 1)
+        pooled: Tensor = RoIAlignCPU.apply(sampling, boxes.detach().to(precise), levels, image_index, *features)
+        return pooled
+    return _align_by_level(features, strides, boxes, image_index, levels, output_size, sampling_ratio, aligned)
+
+
+def _align_by_level(
+    features: Sequence[Tensor],
+    strides: Sequence[int],
+    boxes: Tensor,
+    image_index: Tensor,
+    levels: Tensor,
+    output_size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """torchvision's kernel, once a level."""
     dtype = features[0].dtype
     rois = torch.cat((image_index[:, None].float(), boxes.float()), dim=1)
-    levels = assign_levels(boxes, *(int(math.log2(strides[i])) for i in (0, -1))) - int(math.log2(strides[0]))
-    pooled: list[Tensor] = []
+    parts: list[Tensor] = []
     order: list[Tensor] = []
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
         # CPU kernels do not know half precision, and autocast would mix dtypes.
@@ -60,9 +88,9 @@ def multilevel_roi_align(
             (levels == level).nonzero().flatten() if len(features) > 1 else torch.arange(len(rois), device=rois.device)
         )
         part = align_single(feature, rois[here].to(feature.dtype), output_size, 1 / stride, sampling_ratio, aligned)
-        pooled.append(part.to(dtype))
+        parts.append(part.to(dtype))
         order.append(here)
-    if len(pooled) == 1:
-        return pooled[0]
+    if len(parts) == 1:
+        return parts[0]
     # One gather restores the boxes' order; writing each level into a result would copy the gradient once a level.
-    return torch.cat(pooled)[torch.cat(order).argsort()]
+    return torch.cat(parts)[torch.cat(order).argsort()]

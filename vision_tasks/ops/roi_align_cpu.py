@@ -3,6 +3,8 @@
 RoIAlign (Mask R-CNN, section 3) is linear in the map: a bin is a weighted sum of a few pixels, all channels with the
 same weights. Written as `embedding_bag` over the pixels as rows, channels lie side by side and all cores work. The
 gradient is the transposed sum: the same (bin, pixel, weight) triples, sorted by pixel.
+
+Images are worked on one after the other: the map of one stays in the cache, and extra memory is that of one map.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Boxes worked on at once have at most this many (bin, pixel) pairs: index, weight and order take 16 bytes a pair.
-PAIRS_AT_ONCE = 1 << 20
+# Boxes worked on at once have at most so many triples: pixel, weight, order and bin take some 40 bytes for each.
+TRIPLES_AT_ONCE = 1 << 19
 
 
 class Sampling(NamedTuple):
@@ -37,106 +39,124 @@ class RoIAlignCPU(torch.autograd.Function):
     ) -> Tensor:
         """boxes: (R, 4) in pixels, in the dtype to compute coordinates in. levels, image_index: (R,) int64."""
         ctx.sampling = sampling
+        ctx.maps = [(m.shape, _memory_format(m)) for m in maps]
         ctx.save_for_backward(boxes, levels, image_index)
-        ctx.maps = [(m.shape, m.stride()) for m in maps]
+        sizes = [(m.shape[2], m.shape[3]) for m in maps]
         channels, size = maps[0].shape[1], sampling.output_size
-        pooled = maps[0].new_empty((len(boxes), channels, size * size))
-        sizes = [tuple(m.shape[-2:]) for m in maps]
-        for image, members in _by_image(image_index):
-            table = torch.cat([m[image].flatten(1).t() for m in maps])
-            for rows in _chunks(members, sampling):
-                pixels, weights = _pairs(sampling, sizes, boxes[rows], levels[rows])
-                bins = F.embedding_bag(
-                    pixels.flatten(0, 1),
-                    table,
-                    mode="sum",
-                    per_sample_weights=weights.flatten(0, 1).to(table.dtype),
-                )
-                pooled[rows] = bins.view(len(rows), -1, channels).transpose(1, 2)
-        return pooled.view(len(boxes), channels, size, size)
+        pooled = maps[0].new_empty((len(boxes), channels, size**2))
+        table = maps[0].new_empty((sum(h * w for h, w in sizes), channels))
+        for image, members in enumerate(_by_image(image_index, len(maps[0]))):
+            if not len(members):
+                continue
+            for m, part in zip(maps, table.split([h * w for h, w in sizes]), strict=True):
+                part.copy_(m[image].flatten(1).t())
+            for rows, pixels, weights in _triples(sampling, sizes, boxes, levels, members):
+                # In half precision the weights are rounded as the map is; sums are float32 inside.
+                bins = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights.to(table.dtype))
+                pooled[rows] = bins.unflatten(0, (-1, size**2)).transpose(1, 2)
+        return pooled.unflatten(2, (size, size))
 
     @staticmethod
     @once_differentiable  # type: ignore[misc]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        sampling: Sampling = ctx.sampling
         boxes, levels, image_index = ctx.saved_tensors
-        sizes = [tuple(shape[-2:]) for shape, _ in ctx.maps]
+        sizes = [(shape[2], shape[3]) for shape, _ in ctx.maps]
         areas = [h * w for h, w in sizes]
         channels = gradient.shape[1]
-        grads = [gradient.new_empty_strided(shape, stride).zero_() for shape, stride in ctx.maps]
-        for image, members in _by_image(image_index):
-            total = None
-            for rows in _chunks(members, sampling):
-                pixels, weights = _pairs(sampling, sizes, boxes[rows], levels[rows])
+        grads = [torch.empty(shape, dtype=gradient.dtype, memory_format=layout) for shape, layout in ctx.maps]
+        for image, members in enumerate(_by_image(image_index, len(grads[0]))):
+            total: Tensor | None = None
+            for rows, pixels, weights in _triples(ctx.sampling, sizes, boxes, levels, members):
                 bins = gradient[rows].flatten(2).transpose(1, 2).reshape(-1, channels)
                 part = _transposed_sum(pixels, weights.to(bins.dtype), bins, sum(areas))
                 total = part if total is None else total.add_(part)
-            assert total is not None
-            for grad, rows_of_level in zip(grads, total.split(areas), strict=True):
-                grad[image].flatten(1).copy_(rows_of_level.t())
+            if total is None:
+                total = gradient.new_zeros((sum(areas), channels))
+            for grad, part in zip(grads, total.split(areas), strict=True):
+                grad[image].flatten(1).copy_(part.t())
         return (None, None, None, None, *grads)
 
 
-def _by_image(image_index: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Each image that has boxes, and which these are. One image's map stays in the cache, and bounds the memory."""
-    order = image_index.argsort(stable=True)
-    for image, count in enumerate(image_index.bincount().tolist()):
-        if count:
-            yield image, order[:count]
-            order = order[count:]
+def _memory_format(m: Tensor) -> torch.memory_format:
+    nhwc = m.is_contiguous(memory_format=torch.channels_last) and not m.is_contiguous()
+    return torch.channels_last if nhwc else torch.contiguous_format
 
 
-def _chunks(rows: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:
-    return rows.split(max(1, PAIRS_AT_ONCE // (2 * sampling.output_size * sampling.sampling_ratio) ** 2))
+def _by_image(image_index: Tensor, n_images: int) -> Sequence[Tensor]:
+    """Which boxes lie on each image."""
+    counts = image_index.bincount(minlength=n_images).tolist()
+    return image_index.argsort(stable=True).split(counts)
 
 
 def _transposed_sum(pixels: Tensor, weights: Tensor, bins: Tensor, n_pixels: int) -> Tensor:
-    """(n_pixels, C): at each pixel the sum of weight × bin over the pairs that name it.
+    """(n_pixels, C): at each pixel the sum of weight × bin over the triples that name it.
 
-    pixels, weights: (R, S², t). bins: (R * S², C).
+    pixels, weights: (N, t) of bin 0..N-1. bins: (N, C).
     """
-    taps = pixels.shape[-1]
-    pixel, order = pixels.flatten().sort()
+    # Sorting takes most of the time, and half of it with short keys.
+    keys = pixels.flatten().to(torch.int16 if n_pixels <= 1 << 15 else torch.int32)
+    pixel, order = keys.sort()
     starts = torch.searchsorted(pixel, torch.arange(n_pixels, dtype=pixel.dtype), out_int32=True)
+    bin_of = torch.arange(len(bins), dtype=torch.int32)[:, None].expand_as(pixels).flatten()
     return F.embedding_bag(
-        (order // taps).int(), bins, starts, mode="sum", per_sample_weights=weights.flatten()[order]
+        bin_of.index_select(0, order),
+        bins,
+        starts,
+        mode="sum",
+        per_sample_weights=weights.flatten().index_select(0, order),
     )
 
 
-def _pairs(
-    sampling: Sampling, sizes: Sequence[tuple[int, int]], boxes: Tensor, levels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Pixels (R, S², t) int32, counted through all levels of an image, that make up each bin, and their weights."""
-    hw = torch.tensor(sizes, dtype=boxes.dtype)
-    first = F.pad(torch.tensor([h * w for h, w in sizes]).cumsum(0), (1, 0))[levels].int()
-    scale = 1 / torch.tensor(sampling.strides, dtype=boxes.dtype)[levels]
-    height, width = hw[levels].unbind(1)
-    corners = boxes * scale[:, None] - 0.5 * sampling.aligned
-    y, wy = _axis(corners[:, 1], corners[:, 3], height, sampling)
-    x, wx = _axis(corners[:, 0], corners[:, 2], width, sampling)
-    y = first[:, None, None] + y * width.int()[:, None, None]
-    pixels = y[:, :, None, :, None] + x[:, None, :, None, :]
-    weights = wy[:, :, None, :, None] * wx[:, None, :, None, :]
-    return pixels.flatten(3).flatten(1, 2), weights.flatten(3).flatten(1, 2)
+def _triples(
+    sampling: Sampling, sizes: Sequence[tuple[int, int]], boxes: Tensor, levels: Tensor, members: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Boxes of one image in portions: which (r,), the pixels that make up each of their bins, and the weights.
+
+    Pixels are (r * S², t) int32, counted through all levels of the image. In boxes whose samples lie at most a pixel
+    apart, neighbouring samples share pixels, which are named once.
+    """
+    size, n = sampling.output_size, sampling.sampling_ratio
+    scale = 1 / torch.tensor(sampling.strides, dtype=boxes.dtype)
+    start, end = (boxes[members] * scale[levels[members], None] - 0.5 * sampling.aligned).view(-1, 2, 2).unbind(1)
+    extent = end - start if sampling.aligned else (end - start).clamp(min=1)
+    dense = (extent <= size * n).all(1) if n > 1 else torch.zeros(len(members), dtype=torch.bool)
+    first = F.pad(torch.tensor([h * w for h, w in sizes]).cumsum(0), (1, 0)).int()
+    lengths = torch.tensor(sizes)
+    for chosen, taps in ((dense, n + 1), (~dense, 2 * n)):
+        for part in chosen.nonzero().flatten().split(max(1, TRIPLES_AT_ONCE // (size * taps) ** 2)):
+            rows = members[part]
+            length = lengths[levels[rows]].flip(1)  # width, height
+            cell, weight = _axes(start[part], extent[part] / size, length, sampling, taps)
+            cell[:, 1] *= length[:, 0, None, None]
+            cell[:, 1] += first[levels[rows], None, None]
+            # The last dimension is made long before the large sum and product: they run over it.
+            x, wx = (t[:, 0, None, :].repeat(1, 1, 1, taps) for t in (cell, weight))
+            y, wy = (t[:, 1, :, None].repeat_interleave(taps, 3) for t in (cell, weight))
+            yield rows, (y + x).flatten(0, 2), (wy * wx).flatten(0, 2)
 
 
-def _axis(start: Tensor, end: Tensor, length: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Cells of one axis (R, S, 2n) int32 that the samples of each bin touch, and their weights (they sum to 1).
+def _axes(start: Tensor, step: Tensor, length: Tensor, sampling: Sampling, taps: int) -> tuple[Tensor, Tensor]:
+    """Cells (r, 2, S, taps) int32 that the samples of each bin touch along x and y, and their weights (sum 1).
+
+    start: (r, 2) in cells. step: (r, 2), the bin's side. length: (r, 2), the map's.
 
     A sample more than one cell outside of the map counts as zero; one less far outside reads the border (as in
     torchvision and Detectron2). The order of operations is torchvision's, so that rounding is the same.
     """
-    size, n = sampling.output_size, sampling.sampling_ratio
-    extent = end - start if sampling.aligned else (end - start).clamp(min=1)
-    step = (extent / size)[:, None, None]
-    bins = torch.arange(size, dtype=start.dtype)[:, None]
-    samples = torch.arange(n, dtype=start.dtype) + 0.5
-    position = start[:, None, None] + bins * step + samples * step / n
-    length = length[:, None, None]
+    n = sampling.sampling_ratio
+    start, step, length = (t[..., None, None] for t in (start, step, length))
+    bins = torch.arange(sampling.output_size, dtype=start.dtype)[:, None]
+    position = start + bins * step + (torch.arange(n, dtype=start.dtype) + 0.5) * step / n
     inside = (position >= -1) & (position <= length)
-    position = torch.minimum(position.clamp(min=0), length - 1)
-    low = torch.minimum(position.floor(), (length - 2).clamp(min=0))
-    high = torch.minimum(low + 1, length - 1)
-    part = position - low
-    cells = torch.cat((low, high), dim=2).int()
-    return cells, torch.cat((1 - part, part), dim=2) * (inside / n).repeat(1, 1, 2)
+    position = position.clamp(min=0).minimum(length - 1).nan_to_num()
+    low = position.floor()
+    if taps == 2 * n:
+        part = position - low
+        cells = torch.cat((low, low + 1), dim=3)
+        weights = torch.cat((1 - part, part), dim=3) * (inside / n).repeat(1, 1, 1, 2)
+    else:
+        cells = low[..., :1] + torch.arange(taps, dtype=low.dtype)
+        distance = (cells[..., :, None] - position[..., None, :]).abs_()
+        weights = ((1 - distance).clamp_(min=0) * (inside / n)[..., None, :]).sum(4)
+    # Beyond the last cell weights are zero: any cell will do.
+    return cells.minimum(length - 1).int(), weights.to(start.dtype)
