@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ def set_up_logging() -> None:
     logger = logging.getLogger("vision_tasks")
     if not any(isinstance(h, _Handler) for h in logger.handlers):
         logger.addHandler(_Handler())
-    logger.setLevel(logging.INFO)
+    # Of several processes only the first one speaks, unless something is wrong.
+    logger.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
     logger.propagate = False
 
 

@@ -1,0 +1,136 @@
+"""Whole runs on a few scenes: what they leave, stopping and going on, and losses that explode."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+import vision_tasks as vt
+from vision_tasks.config import Config
+from vision_tasks.metrics.coco_results import write_results
+from vision_tasks.training import callbacks, run
+from vision_tasks.training.evaluation import evaluate
+from vision_tasks.training.report import report
+
+pytestmark = pytest.mark.slow
+Recipe = Callable[..., Config]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(path, weights_only=True)["state_dict"]
+    return {k: v for k, v in state.items() if v.is_floating_point()}
+
+
+def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Path, tmp_path: Path) -> None:
+    config = recipe("train.epochs=2", "train.average=0.9", "run.name=a run")
+    done = run.fit(config)
+    page = report(done, config)
+    names = {p.name for p in done.folder.iterdir()}
+    assert {"config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "curves.png", "samples", "index.html"} <= names
+    assert {"environment.txt", "command.txt"} <= names
+    assert page == done.folder / "index.html"
+    assert len(list((done.folder / "samples").glob("*.jpg"))) == 1
+
+    rows = list(csv.DictReader((done.folder / "metrics.csv").open()))
+    assert [int(r["step"]) for r in rows if r["loss"]] == list(range(1, 9))
+    assert sum(1 for r in rows if r["AP"]) == 2
+
+    best = torch.load(done.best, weights_only=True)
+    assert "optimizer_states" not in best
+    assert set(best["vision_tasks"]) == {"schema", "builder", "arguments", "categories", "preprocess"}
+    last = torch.load(done.last, weights_only=True)
+    assert last["optimizer_states"]
+
+    evaluation = evaluate(vt.load(done.best), config.data, settings=config.train)
+    write_results(tmp_path / "results.json", evaluation.results)
+    truth = COCO(str(scenes / "annotations" / "instances_val.json"))
+    reference = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
+    reference.evaluate()
+    reference.accumulate()
+    reference.summarize()
+    assert len(json.loads((tmp_path / "results.json").read_text())) > 50
+    assert list(evaluation.summary.numbers.values()) == pytest.approx(list(reference.stats), abs=1e-9)
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 5])
+def test_interrupted_and_resumed_is_uninterrupted(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    """Same weights at the end, to the bit: in the middle of an epoch and at its end."""
+    options = ("train.epochs=2", "train.average=0.9", "data.augment=strong", "data.min_sizes=[56,64]")
+    straight = run.fit(recipe(*options, "run.name=straight"))
+
+    def ask(self: callbacks.PoliteInterrupt, trainer: object, module: object, batch: object, index: int) -> None:
+        if trainer.global_step == stop_after:  # type: ignore[attr-defined]
+            self.asked = True
+        self._stop_if_asked(trainer)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.PoliteInterrupt, "on_train_batch_start", ask)
+        broken = run.fit(recipe(*options, "run.name=broken"))
+    assert broken.interrupted
+    assert torch.load(broken.last, weights_only=True)["global_step"] == stop_after
+    resumed = run.fit(recipe(*options, "run.name=broken"), resume=broken.last)
+    assert not resumed.interrupted
+
+    expected, found = weights(straight.last), weights(resumed.last)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    steps = [int(r["step"]) for r in csv.DictReader((resumed.folder / "metrics.csv").open()) if r["loss"]]
+    assert steps == list(range(1, 9)), "the log goes on, without gaps or repetitions"
+
+
+def test_non_finite_loss_names_images_and_writes_no_checkpoint(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vision_tasks.training.module import TrainingModule
+
+    original = TrainingModule.training_step
+    seen: list[list[int]] = []
+
+    def poisoned(self: TrainingModule, raw: object, index: int) -> object:
+        out = original(self, raw, index)  # type: ignore[arg-type]
+        seen.append(raw.image_ids)  # type: ignore[attr-defined]
+        if len(seen) == 4:  # the last step of the first epoch: the flag is still unread when it ends
+            out["loss"] = out["loss"] * float("nan")
+        return out
+
+    monkeypatch.setattr(TrainingModule, "training_step", poisoned)
+    config = recipe("train.epochs=2", "run.name=nan")
+    with pytest.raises(vt.VisionTasksError) as caught:
+        run.fit(config)
+    folder = config.run.folder / "nan"
+    assert str(seen[3]) in str(caught.value)
+    assert "step 4" in str(caught.value)
+    assert not (folder / "last.ckpt").exists()
+    assert not (folder / "best.ckpt").exists()
+    saved = torch.load(folder / "nonfinite-batch.pt", weights_only=True)
+    assert saved["image_ids"] == seen[3]
+    assert len(saved["images"]) == len(seen[3])
+
+
+def test_early_stop_and_multistep_options_run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AP that never improves ends the run after `patience` evaluations; bf16, accumulation and clipping run."""
+    monkeypatch.setattr(callbacks.Checkpoints, "best", 2.0, raising=False)
+    original = callbacks.Checkpoints.__init__
+
+    def hopeless(self: callbacks.Checkpoints, *args: object) -> None:
+        original(self, *args)  # type: ignore[arg-type]
+        self.best = 2.0
+
+    monkeypatch.setattr(callbacks.Checkpoints, "__init__", hopeless)
+    options = ("train.epochs=9", "train.patience=2", "train.precision=bf16", "train.accumulate=2", "train.clip=1")
+    done = run.fit(recipe(*options, "train.optimizer.name=adamw", "train.optimizer.rate=1e-3"))
+    assert torch.load(done.last, weights_only=True)["epoch"] == 1
+
+
+def test_a_named_run_is_not_overwritten(recipe: Recipe) -> None:
+    run.fit(recipe("train.epochs=1", "train.max_steps=1", "run.name=once"))
+    with pytest.raises(vt.VisionTasksError, match="already holds a run"):
+        run.fit(recipe("train.epochs=1", "run.name=once"))
