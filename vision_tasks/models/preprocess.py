@@ -67,14 +67,16 @@ class Preprocess:
             (`Masks.size`).
 
         Raises:
-            VisionTasksError: an image has another number of channels than the mean, or no pixels.
+            VisionTasksError: an image has another number of channels than the mean, no pixels, or another dtype.
         """
         original = [(int(i.shape[-2]), int(i.shape[-1])) for i in images]
         for image in images:
-            if image.ndim != 3 or image.shape[0] != len(self.mean) or 0 in image.shape:
+            # Other integers have no known full scale: 200 of an int64 image would be taken for 200 times white.
+            known = image.dtype in _FULL_SCALE or image.is_floating_point()
+            if image.ndim != 3 or image.shape[0] != len(self.mean) or 0 in image.shape or not known:
                 raise VisionTasksError(
-                    f"The model takes images as ({len(self.mean)}, H, W) tensors with at least one pixel, "
-                    f"but got the shape {tuple(image.shape)}. Convert the image first."
+                    f"The model takes images as ({len(self.mean)}, H, W) tensors with at least one pixel, uint8, uint16 "
+                    f"or float in 0..1, but got {tuple(image.shape)} {image.dtype}. Convert the image first."
                 )
         sizes = [self.network_size(size, min_size) for size in original]
         height = math.ceil(max(s[0] for s in sizes) / self.stride) * self.stride

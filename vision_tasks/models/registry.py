@@ -112,7 +112,7 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
         raise VisionTasksError("A model needs at least one category.")
     try:
         model = builder(name)(categories=categories, **options)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise VisionTasksError(f"{name} cannot be built with {options}: {error}.") from error
     model.blueprint = Blueprint(name, options)
     return model
