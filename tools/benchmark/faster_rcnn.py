@@ -21,6 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -30,7 +31,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torchvision.models.detection import FasterRCNN
-from torchvision_twin import LOSSES, fix_draw, spread_out, their_images, their_targets, twin, twin_optimizers
+from torchvision_twin import LOSSES, fix_draw, in_double, spread_out, their_images, their_targets, twin, twin_optimizers
 
 import vision_tasks as vt
 from vision_tasks.config import Config, OptimizerConfig, load_config
@@ -99,6 +100,9 @@ def losses(args: argparse.Namespace) -> int:
     config = recipe(args)
     train, _, _ = read_splits(config.data)
     ours = model_for(config, train).to(args.device)
+    if args.double:
+        in_double()
+        ours.double()
     theirs, names = twin(ours)
     ours.train()
     theirs.train()
@@ -109,6 +113,8 @@ def losses(args: argparse.Namespace) -> int:
     steps = range(args.steps or 20)
     for step, raw in zip(steps, endless(data_module(config, train, None).train_dataloader()), strict=False):
         raw = raw.to(args.device)
+        if args.double:
+            raw.targets = [replace(t, boxes=t.boxes.double()) for t in raw.targets if t.boxes is not None]
         found, expected = our_losses(ours, raw), theirs(their_images(raw), their_targets(raw))
         pairs = [(float(found[o].detach()), float(expected[t].detach())) for t, o in LOSSES.items()]
         difference = max(abs(a - b) / max(abs(b), 1e-12) for a, b in pairs)
@@ -333,6 +339,8 @@ def arguments() -> argparse.Namespace:
         command.add_argument("--rate", type=float, default=rate)
         command.add_argument("--channels", type=int, default=channels, help="width of the pyramid")
         command.add_argument("--rois", type=int, default=rois, help="proposals an image that the box head trains on")
+        if name == "losses":
+            command.add_argument("--single", dest="double", action="store_false", help="in float32, for the curious")
         if name == "finetune":
             command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
             command.add_argument("--minutes", type=float, default=3, help="of the slower side, each seed")

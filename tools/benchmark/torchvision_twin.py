@@ -50,7 +50,7 @@ def twin(ours: VisionModel) -> tuple[FasterRCNN, dict[str, str]]:
     names = dict(zip(state, rename_rcnn(state), strict=True))
     names = {t: re.sub(r"^backbone\.(?=\d)", "backbone.features.", o) for t, o in names.items()}
     assert set(names.values()) == set(own), "the two models do not have the same parameters"
-    theirs.load_state_dict({t: own[o] for t, o in names.items()})
+    theirs.to(next(ours.parameters()).dtype).load_state_dict({t: own[o] for t, o in names.items()})
     learns = {name: p.requires_grad for name, p in ours.named_parameters()}
     for name, parameter in theirs.named_parameters():
         parameter.requires_grad_(learns[names[name]])
@@ -87,6 +87,16 @@ def their_targets(raw: RawBatch) -> list[dict[str, Tensor]]:
         real = learnable(target)[1] if len(target.boxes) else slice(None)
         targets.append({"boxes": target.boxes[real], "labels": target.labels[real] + 1})
     return targets
+
+
+def in_double() -> None:
+    """Compute in float64 from now on, also where either program asks for float32.
+
+    In float32 the last bit of a score decides which of two overlapping proposals survives, and the next steps take
+    such differences further: two runs of one and the same program on other threads part as well.
+    """
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double
 
 
 class FixedDraw:
