@@ -18,10 +18,7 @@ from vision_tasks.backbones.registry import BACKBONES
 from vision_tasks.models.vision_model import VisionModel
 
 SMALL = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "resnet_narrow")
-RESNET_NODES = {"C1": "relu", "C2": "layer1", "C3": "layer2", "C4": "layer3", "C5": "layer4"}
-NODES = {
-    "mobilenet_v2": {"C1": "features.1", "C2": "features.3", "C3": "features.6", "C4": "features.13", "C5": "features.18"},
-}  # fmt: skip
+RESNET_MOBILENET_NODES = {f"C{i}": f"features.{n}" for i, n in enumerate((1, 3, 6, 13, 18), start=1)}
 HEAD = {k: v for k, v in OPTIONS.items() if k != "backbone"} | {"channels": 8, "hidden": 8}
 
 
@@ -86,7 +83,7 @@ def test_torchvisions_weights_load_by_name_and_give_its_features(
         body = {k: v for k, v in body.items() if not k.endswith("num_batches_tracked")}
     assert own.keys() == body.keys()
     assert all(torch.equal(own[k], body[k]) for k in body)
-    nodes = NODES.get(name, RESNET_NODES)
+    nodes = MOBILENET_NODES if name == "mobilenet_v2" else RESNET_NODES
     extractor = create_feature_extractor(twin, {node: level for level, node in nodes.items() if level != "C1"})
     images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

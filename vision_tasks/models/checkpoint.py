@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vision_tasks.errors import VisionTasksError
@@ -15,12 +16,10 @@ from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.registry import rebuild
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.structures import Categories
-from vision_tasks.weights.files import read_file
+from vision_tasks.weights.files import AVERAGED, MODEL, read_file
 
 SCHEMA = 1
 KEY = "vision_tasks"
-MODEL, AVERAGED = "model.", "averaged.module."
-"""Prefixes of the model's weights and of their average in a training checkpoint; `load` prefers the average."""
 
 
 def describe(model: VisionModel) -> dict[str, Any]:
@@ -28,16 +27,33 @@ def describe(model: VisionModel) -> dict[str, Any]:
 
     Raises:
         ValueError: the model was assembled by hand; register its builder and use `create_model` to save it.
+            Or one of its options is an object that a checkpoint cannot hold.
     """
     if model.blueprint is None:
         raise ValueError("only a model made by create_model can be saved; add its builder to MODELS")
     return {
         "schema": SCHEMA,
         "builder": model.blueprint.builder,
-        "arguments": model.blueprint.arguments,
+        "arguments": {k: _primitive(v, k) for k, v in model.blueprint.arguments.items()},
         "categories": {name: head.categories.to_list() for name, head in model.named_heads().items()},
-        "preprocess": model.preprocess.to_dict(),
+        "preprocess": {k: _primitive(v, k) for k, v in model.preprocess.to_dict().items()},
     }
+
+
+def _primitive(value: Any, name: str) -> Any:
+    """Numbers of NumPy and torch as Python's own, paths as text: what `weights_only=True` reads back."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _primitive(v, f"{name}.{k}") for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_primitive(v, name) for v in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    raise ValueError(f"the option {name} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
 def save(model: VisionModel, path: str | Path) -> Path:

@@ -75,8 +75,8 @@ class Preprocess:
             known = image.dtype in _FULL_SCALE or image.is_floating_point()
             if image.ndim != 3 or image.shape[0] != len(self.mean) or 0 in image.shape or not known:
                 raise VisionTasksError(
-                    f"The model takes images as ({len(self.mean)}, H, W) tensors with at least one pixel, uint8, uint16 "
-                    f"or float in 0..1, but got {tuple(image.shape)} {image.dtype}. Convert the image first."
+                    f"The model takes images as ({len(self.mean)}, H, W) tensors with at least one pixel, uint8, "
+                    f"uint16 or float in 0..1, but got {tuple(image.shape)} {image.dtype}. Convert the image first."
                 )
         sizes = [self.network_size(size, min_size) for size in original]
         height = math.ceil(max(s[0] for s in sizes) / self.stride) * self.stride

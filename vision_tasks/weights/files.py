@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from vision_tasks.errors import VisionTasksError
 
 log = logging.getLogger("vision_tasks")
 
+MODEL, AVERAGED = "model.", "averaged.module."
+"""Prefixes of the model's weights and of their average in a training checkpoint; readers prefer the average."""
+
 
 def read_file(path: str | Path) -> dict[str, Any]:
     """What a torch file holds, on the CPU. Nothing in it is executed (`weights_only=True`).
@@ -28,16 +32,18 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise VisionTasksError(f"There is no weight file {path}. Check the path.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of odd pickle protocols: what cannot be read becomes an error anyway
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise VisionTasksError(
             f"{path} was refused: it is no plain weight file, or it holds objects whose loading could run code. "
-            f"Save a state dict (tensors by name) and load that. ({_first_line(error)})"
+            f"Save a state dict (tensors by name) and load that. ({_reason(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise whatever they lead to
         raise VisionTasksError(
             f"{path} cannot be read as a torch file: it is truncated or something else. "
-            f"Copy or download it again. ({_first_line(error)})"
+            f"Copy or download it again. ({_reason(error)})"
         ) from error
     if not isinstance(content, dict):
         raise VisionTasksError(f"{path} holds a {type(content).__name__}, not weights by name. Save a state dict.")
@@ -45,7 +51,11 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name, from a state dict or from a checkpoint that keeps one under "state_dict" or "model"."""
+    """Tensors by name, from a state dict or from a checkpoint that keeps one under "state_dict" or "model".
+
+    The prefix under which a training program keeps all of a model (ours and Lightning's `model.`, DataParallel's
+    `module.`) is taken off. Of a checkpoint with averaged weights only those are read.
+    """
     content = read_file(path)
     for key in ("state_dict", "model"):
         if isinstance(content.get(key), Mapping):
@@ -55,6 +65,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise VisionTasksError(
             f"{path} holds no tensors; its keys are {sorted(map(str, content))[:8]}. Give a file of weights."
         )
+    averaged = {k: v for k, v in tensors.items() if k.startswith(AVERAGED)}
+    tensors = averaged or tensors
+    for prefix in (AVERAGED, MODEL, "module."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 
@@ -117,5 +132,8 @@ def brief(names: list[str], most: int = 4) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _reason(error: Exception) -> str:
+    """The line of an error that says why; torch's begins with advice to load the file unsafely."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = [line.partition("WeightsUnpickler error:")[2].strip() for line in lines if "WeightsUnpickler error:" in line]
+    return (said or lines)[0][:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 from pathlib import Path
 
@@ -54,17 +55,17 @@ def fetch(url: str, folder: Path | None = None) -> Path:
         folder: where to; torch's cache (`TORCH_HOME`) if None.
 
     Raises:
-        VisionTasksError: no network, or the content does not match the hash.
+        VisionTasksError: no network, no room, or the content does not match the hash.
     """
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / url.rsplit("/", 1)[-1]
     wanted = path.stem.rsplit("-", 1)[-1]
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             # Writes to a temporary file, checks the hash, then renames; shows progress on standard error.
             torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=True)
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise VisionTasksError(
                 f"Could not download {url} ({error}). If this machine is offline, fetch the file elsewhere, "
                 f"and put it at {path} or give its path."

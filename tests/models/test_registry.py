@@ -1,0 +1,128 @@
+"""Making models by name, and what is said when that cannot be done."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vision_tasks as vt
+from tests.tiny_model import OPTIONS, tiny_model
+from vision_tasks.models import registry
+from vision_tasks.models.faster_rcnn import faster_rcnn
+
+
+def test_known_models_and_their_options() -> None:
+    assert vt.list_models() == sorted(vt.MODELS)
+    assert "faster_rcnn" in vt.list_models()
+    options = registry.model_options("faster_rcnn")
+    assert list(options) == [p for p in inspect.signature(faster_rcnn).parameters if p != "categories"]
+    assert options["min_size"].annotation is int
+    assert all(p.default is not inspect.Parameter.empty for p in options.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("faster_rcn", {}, "Did you mean 'faster_rcnn'"),
+        ("zzz", {}, "Known: .*faster_rcnn"),
+        ("faster_rcnn", {"min_sice": 5}, "Did you mean 'min_size'"),
+        ("faster_rcnn", {"backbone": "resnet5"}, "Did you mean 'resnet5"),
+        ("faster_rcnn", {"backbone": "vgg"}, "There is no backbone 'vgg'.*Known"),
+        ("faster_rcnn", OPTIONS | {"trainable_stages": 6}, r"must be 0\.\.5"),
+        ("faster_rcnn", OPTIONS | {"anchor_sizes": (8, 16)}, "one anchor size per level"),
+        ("faster_rcnn", OPTIONS | {"hidden": -3}, "cannot be built"),
+        ("faster_rcnn", OPTIONS | {"columns": (1,)}, "2 categories need as many columns"),
+        ("faster_rcnn", OPTIONS | {"norm": "btach"}, "'btach'"),
+        ("faster_rcnn", {"backbone_weights": "imagenet", "backbone": "resnet_narrow"}, "no published ImageNet weights"),
+        ("faster_rcnn", {"weights": "coco", "backbone": "resnet18"}, "no published COCO weights"),
+        ("faster_rcnn", {"weights": "nothing.pth"}, "There is no weight file nothing.pth"),
+        ("faster_rcnn", {"backbone_weights": "nothing.pth"}, "There is no weight file nothing.pth"),
+    ],
+)
+def test_what_cannot_be_made_says_why(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(vt.VisionTasksError, match=message):
+        vt.create_model(name, ["cat", "dog"], **options)
+
+
+def test_categories_must_be_there() -> None:
+    with pytest.raises(vt.VisionTasksError, match=r"Give categories=\[\.\.\.\]"):
+        vt.create_model("faster_rcnn", **OPTIONS)
+    with pytest.raises(vt.VisionTasksError, match="at least one category"):
+        vt.create_model("faster_rcnn", [], **OPTIONS)
+
+
+def test_a_users_own_model_is_made_saved_and_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def mine(categories: vt.Categories, width: int = 16) -> Any:
+        return faster_rcnn(categories, **(OPTIONS | {"channels": width}))
+
+    monkeypatch.setitem(vt.MODELS, "mine", mine)
+    model = vt.create_model("mine", ["a"], width=8)
+    assert model.neck.channels["P2"] == 8
+    assert vt.load(vt.save(model, tmp_path / "m.ckpt")).neck.channels["P2"] == 8
+    with pytest.raises(vt.VisionTasksError, match="no option 'backbone'"):
+        vt.create_model("mine", ["a"], backbone="resnet18")
+
+
+def test_an_entry_point_offers_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        def load(self) -> Any:
+            return lambda categories, depth=1: faster_rcnn(categories, **OPTIONS)
+
+    wanted = []
+
+    def entry_points(**select: str) -> list[Entry]:
+        wanted.append(select)
+        return [Entry()] if select["name"] == "theirs" else []
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+    assert vt.create_model("theirs", ["a"], depth=3).blueprint.arguments == {"depth": 3}
+    assert wanted == [{"group": "vision_tasks.models", "name": "theirs"}]
+
+
+def test_pretrained_weights_freeze_norms_and_two_stages_unless_told_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(tiny_model().state_dict(), path)
+    model = vt.create_model("faster_rcnn", ["cat", "dog"], weights=path, **OPTIONS)
+    assert model.blueprint.arguments["norm"] == "frozen"
+    learning = {n.split(".")[1] for n, p in model.named_parameters() if p.requires_grad and n.startswith("backbone")}
+    assert learning == {"layer2", "layer3", "layer4"}
+    free = vt.create_model("faster_rcnn", ["cat", "dog"], weights=path, **OPTIONS, norm="batch", trainable_stages=5)
+    assert all(p.requires_grad for p in free.parameters())
+
+
+def test_weights_for_other_categories_keep_what_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, donor = tmp_path / "weights.pth", tiny_model()
+    torch.save(donor.state_dict(), path)
+    with caplog.at_level(logging.WARNING, logger="vision_tasks"):
+        model = vt.create_model("faster_rcnn", ["one", "two", "three"], weights=path, **OPTIONS)
+    assert "start anew: heads.objects.roi.deltas.bias" in caplog.text
+    assert torch.equal(model.backbone.conv1.weight, donor.backbone.conv1.weight)
+    assert torch.equal(model.heads["objects"].rpn.conv.weight, donor.heads["objects"].rpn.conv.weight)
+    assert model.heads["objects"].roi.scores.weight.shape[0] == 4
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_ones_own_checkpoint_is_a_weight_file_too(averaged: bool, tmp_path: Path) -> None:
+    donor = tiny_model()
+    path = vt.save(donor, tmp_path / "best.ckpt")
+    if averaged:
+        content = torch.load(path, weights_only=True)
+        state = content["state_dict"]
+        mean = {k.replace("model.", "averaged.module.", 1): v for k, v in state.items()}
+        torch.save(content | {"state_dict": {k: v * 0 for k, v in state.items()} | mean}, path)
+    model = vt.create_model("faster_rcnn", ["other", "things", "now"], weights=path, **OPTIONS)
+    assert torch.equal(model.backbone.conv1.weight, donor.backbone.conv1.weight)
+    assert torch.equal(model.heads["objects"].roi.fc6.weight, donor.heads["objects"].roi.fc6.weight)
+
+
+def test_weights_without_categories_ask_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(tiny_model().state_dict(), path)
+    with pytest.raises(vt.VisionTasksError, match="3 class outputs.*Give its 2 categories"):
+        vt.create_model("faster_rcnn", weights=path, **OPTIONS)
