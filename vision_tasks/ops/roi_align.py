@@ -55,7 +55,7 @@ def multilevel_roi_align(
     """
     lowest, highest = (int(math.log2(strides[i])) for i in (0, -1))
     levels = assign_levels(boxes, lowest, highest) - lowest
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     if features[0].device.type == "cpu" and sampling_ratio > 0 and not traced:
         sampling = Sampling(tuple(strides), output_size, sampling_ratio, aligned)
         precise = torch.float64 if features[0].dtype == torch.float64 else torch.float32

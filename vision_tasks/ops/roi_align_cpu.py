@@ -54,7 +54,7 @@ class RoIAlignCPU(torch.autograd.Function):
                 # In half precision the weights are rounded as the map is; sums are float32 inside.
                 bins = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights.to(table.dtype))
                 pooled[rows] = bins.unflatten(0, (-1, size**2)).transpose(1, 2)
-        return pooled.unflatten(2, (size, size))
+        return pooled.view(len(boxes), channels, size, size)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc]
@@ -67,7 +67,8 @@ class RoIAlignCPU(torch.autograd.Function):
         for image, members in enumerate(_by_image(image_index, len(grads[0]))):
             total: Tensor | None = None
             for rows, pixels, weights in _triples(ctx.sampling, sizes, boxes, levels, members):
-                bins = gradient[rows].flatten(2).transpose(1, 2).reshape(-1, channels)
+                # Transposed first: index_select then does both in one pass.
+                bins = gradient.flatten(2).transpose(1, 2).index_select(0, rows).flatten(0, 1)
                 part = _transposed_sum(pixels, weights.to(bins.dtype), bins, sum(areas))
                 total = part if total is None else total.add_(part)
             if total is None:
@@ -82,10 +83,12 @@ def _memory_format(m: Tensor) -> torch.memory_format:
     return torch.channels_last if nhwc else torch.contiguous_format
 
 
-def _by_image(image_index: Tensor, n_images: int) -> Sequence[Tensor]:
+def _by_image(image_index: Tensor, n_images: int) -> tuple[Tensor, ...]:
     """Which boxes lie on each image."""
-    counts = image_index.bincount(minlength=n_images).tolist()
-    return image_index.argsort(stable=True).split(counts)
+    counts: list[int] = image_index.bincount(minlength=n_images).tolist()
+    order: Tensor = image_index.argsort(stable=True)
+    parts: tuple[Tensor, ...] = order.split(counts)
+    return parts
 
 
 def _transposed_sum(pixels: Tensor, weights: Tensor, bins: Tensor, n_pixels: int) -> Tensor:
@@ -119,7 +122,7 @@ def _triples(
     scale = 1 / torch.tensor(sampling.strides, dtype=boxes.dtype)
     start, end = (boxes[members] * scale[levels[members], None] - 0.5 * sampling.aligned).view(-1, 2, 2).unbind(1)
     extent = end - start if sampling.aligned else (end - start).clamp(min=1)
-    dense = (extent <= size * n).all(1) if n > 1 else torch.zeros(len(members), dtype=torch.bool)
+    dense = ((extent >= 0) & (extent <= size * n)).all(1) if n > 1 else torch.zeros(len(members), dtype=torch.bool)
     first = F.pad(torch.tensor([h * w for h, w in sizes]).cumsum(0), (1, 0)).int()
     lengths = torch.tensor(sizes)
     for chosen, taps in ((dense, n + 1), (~dense, 2 * n)):
@@ -147,16 +150,16 @@ def _axes(start: Tensor, step: Tensor, length: Tensor, sampling: Sampling, taps:
     start, step, length = (t[..., None, None] for t in (start, step, length))
     bins = torch.arange(sampling.output_size, dtype=start.dtype)[:, None]
     position = start + bins * step + (torch.arange(n, dtype=start.dtype) + 0.5) * step / n
-    inside = (position >= -1) & (position <= length)
+    share = ((position >= -1) & (position <= length)).to(position.dtype) / n
     position = position.clamp(min=0).minimum(length - 1).nan_to_num()
     low = position.floor()
     if taps == 2 * n:
         part = position - low
         cells = torch.cat((low, low + 1), dim=3)
-        weights = torch.cat((1 - part, part), dim=3) * (inside / n).repeat(1, 1, 1, 2)
+        weights = torch.cat((1 - part, part), dim=3) * share.repeat(1, 1, 1, 2)
     else:
         cells = low[..., :1] + torch.arange(taps, dtype=low.dtype)
         distance = (cells[..., :, None] - position[..., None, :]).abs_()
-        weights = ((1 - distance).clamp_(min=0) * (inside / n)[..., None, :]).sum(4)
+        weights = ((1 - distance).clamp_(min=0) * share[..., None, :]).sum(4)
     # Beyond the last cell weights are zero: any cell will do.
-    return cells.minimum(length - 1).int(), weights.to(start.dtype)
+    return cells.minimum(length - 1).int(), weights
