@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from vision_tasks.errors import VisionTasksError
 
@@ -20,17 +21,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
+def _as_text(value: Any) -> Any:
+    """A folder called 2024 and a run called 3 are numbers to YAML."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_as_text)]
+
+
 class Split(Strict):
     """One annotation file and the folder of its images."""
 
-    annotations: Annotated[Path, Field(description="COCO JSON file")]
-    images: Annotated[Path | None, Field(description="folder of the images; found by what it holds if left out")] = None
+    annotations: Annotated[FilePath, Field(description="COCO JSON file")]
+    images: Annotated[
+        FilePath | None, Field(description="folder of the images; found by what it holds if left out")
+    ] = None
 
 
 class DataConfig(Strict):
     """What to read, and how batches are made of it."""
 
-    path: Annotated[Path | None, Field(description="folder (or JSON file) in which train and val are found")] = None
+    path: Annotated[FilePath | None, Field(description="folder (or JSON file) in which train and val are found")] = None
     train: Annotated[Split | None, Field(description="training split, instead of path")] = None
     val: Annotated[Split | None, Field(description="validation split, instead of path")] = None
     batch_size: Annotated[int, Field(ge=1, description="images per step and process")] = 4
@@ -42,7 +53,7 @@ class DataConfig(Strict):
     ] = "default"
     group_by_aspect_ratio: Annotated[bool, Field(description="upright and wide images in batches of their own")] = True
     min_sizes: Annotated[
-        list[int],
+        list[Annotated[int, Field(ge=1)]],
         Field(description="shorter sides to choose from per batch (multi-scale training); empty: the model's"),
     ] = []
     start_method: Annotated[
@@ -77,7 +88,9 @@ class TrainConfig(Strict):
     optimizer: OptimizerConfig = OptimizerConfig()
     clip: Annotated[float | None, Field(gt=0, description="largest norm of the gradient")] = None
     accumulate: Annotated[int, Field(ge=1, description="batches per step")] = 1
-    precision: Annotated[Literal["32", "bf16", "16"], Field(description="of the network's arithmetic")] = "32"
+    precision: Annotated[
+        Literal["32", "bf16", "16"], BeforeValidator(_as_text), Field(description="of the network's arithmetic")
+    ] = "32"
     average: Annotated[
         float | None,
         Field(gt=0, lt=1, description="decay of averaged weights (EMA), which are then evaluated and kept"),
@@ -99,10 +112,12 @@ class TrainConfig(Strict):
 class RunConfig(Strict):
     """Where a run leaves its folder."""
 
-    folder: Annotated[Path, Field(description="runs are folders in here")] = Path("runs")
-    name: Annotated[str | None, Field(description="of the run's folder; the model's name and a number if left out")] = (
-        None
-    )
+    folder: Annotated[FilePath, Field(description="runs are folders in here")] = Path("runs")
+    name: Annotated[
+        str | None,
+        BeforeValidator(_as_text),
+        Field(description="of the run's folder; the model's name and a number if left out"),
+    ] = None
     samples: Annotated[int, Field(ge=0, description="validation images drawn at the end")] = 8
 
     @model_validator(mode="after")
@@ -132,7 +147,8 @@ def model_config_of(name: str) -> type[Strict]:
     }
     for key, parameter in model_options(name).items():
         # Not given is not the same as the builder's default: pretrained weights change some of them.
-        fields[key] = (typing.Optional[parameter.annotation], None)  # noqa: UP045
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields[key] = (typing.Optional[kind], None)  # noqa: UP045
     return create_model(f"{name} options", __base__=Strict, **fields)
 
 
@@ -168,20 +184,27 @@ def to_yaml(config: Config) -> str:
 
 def explain(error: ValidationError, source: str | Path | None = None) -> str:
     """Every mistake in one line: the key, what is wrong, the nearest valid key or the expected type."""
-    lines = []
+    lines: dict[str, str] = {}
     for item in error.errors():
-        place = [str(part) for part in item["loc"]]
+        # Where several types are allowed, pydantic reports each, with its name at the end of the place.
+        place = [str(part) for part in item["loc"] if not _TYPE_NAME.fullmatch(str(part))]
         key = ".".join(["model", *place] if error.title.endswith(" options") else place)
         if item["type"] == "extra_forbidden":
             known = _keys_at(place[:-1], error.title)
             close = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}."
-            lines.append(f"{key}: there is no such option; {hint}")
+            lines[key] = f"{key}: there is no such option; {hint}"
         elif item["type"] == "missing":
-            lines.append(f"{key}: must be given.")
+            lines[key] = f"{key}: must be given."
+        elif key in lines:
+            wanted, but, value = lines[key].rpartition(", but it is ")
+            lines[key] = f"{wanted}; or {item['msg'][:1].lower()}{item['msg'][1:]}{but}{value}"
         else:
-            lines.append(f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}, but it is {item['input']!r}.")
-    return f"{source or 'The options'} cannot be used:\n  " + "\n  ".join(lines)
+            lines[key] = f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}, but it is {item['input']!r}."
+    return f"{source or 'The options'} cannot be used:\n  " + "\n  ".join(lines.values())
+
+
+_TYPE_NAME = re.compile(r"str|int|float|bool|(list|dict|tuple|constrained|function)\b.*")
 
 
 def _keys_at(place: Sequence[str], title: str) -> list[str]:
@@ -203,8 +226,8 @@ def _spelled_out(values: dict[str, Any]) -> dict[str, Any]:
     values = dict(values)
     if isinstance(values.get("model"), str):
         values["model"] = {"name": values["model"]}
-    if isinstance(values.get("data"), str):
-        values["data"] = {"path": values["data"]}
+    if isinstance(values.get("data"), (str, int)) and not isinstance(values["data"], bool):
+        values["data"] = {"path": str(values["data"])}
     if "model" in values and not isinstance(values["model"], Mapping):
         raise VisionTasksError(f"model: give a name or a mapping of options, not {values['model']!r}.")
     return values
@@ -226,15 +249,23 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     base = values.pop("extends", None)
     if base is None:
         return _spelled_out(values)
-    merged: dict[str, Any] = _merged(_read(path.parent / str(base), (*above, path.resolve())), _spelled_out(values))
+    if not isinstance(base, str):
+        raise VisionTasksError(f"{path}: extends must name one recipe, not {base!r}.")
+    return _merged_recipes(_read(path.parent / base, (*above, path.resolve())), _spelled_out(values))
+
+
+def _merged_recipes(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Key by key; another model starts with a clean sheet of options."""
+    names = {recipe["model"].get("name") for recipe in (base, top) if isinstance(recipe.get("model"), dict)} - {None}
+    if len(names) > 1:
+        base = {key: value for key, value in base.items() if key != "model"}
+    merged: dict[str, Any] = _merged(base, top)
     return merged
 
 
 def _merged(base: Any, top: Any) -> Any:
-    """Mappings merge key by key; anything else is replaced. Another model starts with a clean sheet of options."""
+    """Mappings merge key by key; anything else is replaced."""
     if not (isinstance(base, dict) and isinstance(top, dict)):
-        return top
-    if "name" in top and top["name"] != base.get("name", top["name"]):
         return top
     return base | {k: _merged(base[k], v) if k in base else v for k, v in top.items()}
 
@@ -247,7 +278,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text) if text.strip() else None
     except yaml.YAMLError as error:
         raise VisionTasksError(f"{key}: the value {text!r} is not valid YAML: {error}") from error
-    if isinstance(value, str) and _is_number(value):  # YAML 1.1 takes 1e-4 for a word
+    if isinstance(value, str) and re.fullmatch(
+        r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value
+    ):  # YAML 1.1 takes 1e-4 for a word
         value = float(value)
     *path, last = key.strip().split(".")
     current = values
@@ -259,13 +292,5 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise VisionTasksError(f"{key}: {part} is {below!r}, which has nothing named {last!r}.")
         current = below
     if isinstance(value, str) and key.strip() in ("model", "data") and isinstance(current.get(last), dict):
-        value = _merged(current[last], _spelled_out({key.strip(): value})[key.strip()])
+        value = _merged_recipes({last: current[last]}, _spelled_out({last: value}))[last]
     current[last] = value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -18,7 +18,8 @@ from vision_tasks.backbones.registry import BACKBONES
 from vision_tasks.models.vision_model import VisionModel
 
 SMALL = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "resnet_narrow")
-RESNET_MOBILENET_NODES = {f"C{i}": f"features.{n}" for i, n in enumerate((1, 3, 6, 13, 18), start=1)}
+RESNET_NODES = {"C1": "relu", "C2": "layer1", "C3": "layer2", "C4": "layer3", "C5": "layer4"}
+MOBILENET_NODES = {f"C{i}": f"features.{n}" for i, n in enumerate((1, 3, 6, 13, 18), start=1)}
 HEAD = {k: v for k, v in OPTIONS.items() if k != "backbone"} | {"channels": 8, "hidden": 8}
 
 

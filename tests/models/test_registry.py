@@ -124,5 +124,5 @@ def test_ones_own_checkpoint_is_a_weight_file_too(averaged: bool, tmp_path: Path
 def test_weights_without_categories_ask_for_them(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(tiny_model().state_dict(), path)
-    with pytest.raises(vt.VisionTasksError, match="3 class outputs.*Give its 2 categories"):
+    with pytest.raises(vt.VisionTasksError, match=r"3 class outputs.*Give its 2 categories"):
         vt.create_model("faster_rcnn", weights=path, **OPTIONS)

@@ -118,14 +118,17 @@ def to_tensor(image: Any) -> Tensor:
     if isinstance(image, (str, Path)):
         image = read_image(image)
     elif isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image = _pil_pixels(ImageOps.exif_transpose(image))
     if isinstance(image, np.ndarray):
+        image = image.astype(image.dtype.newbyteorder("="), copy=False)
         if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
             raise VisionTasksError(
                 f"An array must be (H, W, 3) RGB or (H, W) grey, uint8 or uint16, not {image.shape} {image.dtype}."
             )
         image = image[:, :, None] if image.ndim == 2 else image
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        # torch warns of arrays that cannot be written.
+        image = np.require(image, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+        tensor = torch.from_numpy(image).permute(2, 0, 1)
     elif isinstance(image, Tensor):
         tensor = image
     else:
@@ -135,3 +138,13 @@ def to_tensor(image: Any) -> Tensor:
     if tensor.shape[0] == 1:
         tensor = tensor.expand(3, -1, -1)
     return tensor[:3] if tensor.shape[0] == 4 else tensor
+
+
+def _pil_pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of most modes. Deeper ones, which PIL would cut at 255, as they are: (H, W), uint16 if it fits."""
+    if image.mode[0] not in "IF":
+        return np.array(image.convert("RGB"))
+    values = np.array(image)
+    if values.dtype.kind == "i" and values.size and values.min() >= 0 and values.max() <= 65535:
+        return values.astype(np.uint16)
+    return values
