@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torchvision.models import mobilenet_v2
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, transform
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -92,11 +92,18 @@ def their_targets(raw: RawBatch) -> list[dict[str, Tensor]]:
 def in_double() -> None:
     """Compute in float64 from now on, also where either program asks for float32.
 
-    In float32 the last bit of a score decides which of two overlapping proposals survives, and the next steps take
-    such differences further: two runs of one and the same program on other threads part as well.
+    In float32 the last bit of a score decides which of two overlapping proposals survives, and the steps that follow
+    take such a difference further. torchvision's box scale is taken out of float32, too: anchors that lie equally well
+    on a truth would no longer tie.
     """
+
+    def resize_boxes(boxes: Tensor, original: list[int], new: list[int]) -> Tensor:
+        y, x = (n / o for n, o in zip(new, original, strict=True))
+        return boxes * boxes.new_tensor((x, y, x, y))
+
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double
+    transform.resize_boxes = resize_boxes
 
 
 class FixedDraw:
