@@ -20,34 +20,47 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from rich.console import Console
-from torch import Tensor
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torchvision.models.detection import FasterRCNN
-from torchvision_twin import LOSSES, fix_draw, in_double, spread_out, their_images, their_targets, twin, twin_optimizers
+from torchvision_twin import (
+    LOSSES,
+    Step,
+    descend,
+    duel,
+    fix_draw,
+    in_double,
+    inference_steps,
+    our_losses,
+    spread_out,
+    their_images,
+    their_targets,
+    training_steps,
+    twin,
+    twin_optimizers,
+)
 
 import vision_tasks as vt
-from vision_tasks.config import Config, OptimizerConfig, load_config
+from vision_tasks.config import Config, Split, load_config
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.dataset import RawBatch
 from vision_tasks.data.layout import find_coco
 from vision_tasks.data.records import Records
+from vision_tasks.data.sampler import BatchSampler
 from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_truth import CocoTruth
-from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories, Prediction
 from vision_tasks.training.optimizer import make_schedule
 from vision_tasks.training.report import draw_samples
 from vision_tasks.training.run import data_module, fit, model_for
-from vision_tasks.training.splits import Split, read_split, read_splits
+from vision_tasks.training.splits import read_split, read_splits
 
 TOLERANCE = 1e-3
 Predict = Callable[[RawBatch], list[Prediction]]
@@ -78,19 +91,10 @@ def recipe(args: argparse.Namespace, seed: int = 0, *more: str) -> Config:
     )  # fmt: skip
 
 
-def our_losses(ours: VisionModel, raw: RawBatch) -> dict[str, Tensor]:
-    return ours.losses(ours.preprocess(raw.images, raw.targets, raw.min_size))
-
-
-def descend(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
-    optimizer.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()
-    optimizer.step()
-
-
 def endless(loader: DataLoader) -> Iterator[RawBatch]:
     """Batches of epoch 0, 1, 2, ...: those that training through Lightning gets."""
     for epoch in itertools.count():
+        assert isinstance(loader.batch_sampler, BatchSampler)
         loader.batch_sampler.set_epoch(epoch)
         yield from loader
 
@@ -218,7 +222,7 @@ def steps_within(args: argparse.Namespace, config: Config) -> int:
     train, _, _ = read_splits(config.data)
     ours = model_for(config, train).to(args.device)
     loader = endless(data_module(config, train, None).train_dataloader())
-    pace = duel(*training_steps(args, ours, [next(loader) for _ in range(4)]), rounds=4)
+    pace = duel(*training_steps(ours, [next(loader) for _ in range(4)]), rounds=4)
     return max(1, int(args.minutes * 60 / max(statistics.median(side) for side in pace)))
 
 
@@ -228,7 +232,7 @@ def speed(args: argparse.Namespace) -> int:
     train, _, _ = read_splits(recipe(args).data)
     ours = model_for(recipe(args), train).to(args.device)
     batches = some_batches(train, 4, count=4)
-    timed(args, "MobileNetV2-FPN, 256 px, batch 4: training", training_steps(args, ours, batches))
+    timed(args, "MobileNetV2-FPN, 256 px, batch 4: training", training_steps(ours, batches))
     photos = split_records(args.data / "coco_mini", "train")
     photos = photos.subset(((photos.heights == 480) & (photos.widths == 640)).nonzero()[0])
     for size in (480, 800) if args.large else (480,):
@@ -239,9 +243,9 @@ def speed(args: argparse.Namespace) -> int:
         batches = some_batches(photos, 2, count=4)
         spread_out(ours, batches[0].to(args.device))
         name = f"ResNet-50-FPN, {size}×{size * 640 // 480}"
-        timed(args, f"{name}, batch 2: training", training_steps(args, ours, batches))
+        timed(args, f"{name}, batch 2: training", training_steps(ours, batches))
         singles = some_batches(photos, 1, count=8)
-        timed(args, f"{name}, batch 1: inference", inference_steps(args, ours, singles))
+        timed(args, f"{name}, batch 1: inference", inference_steps(ours, singles))
     return 0
 
 
@@ -254,64 +258,6 @@ def some_batches(records: Records, batch_size: int, count: int) -> list[RawBatch
     """The first batches of the first epoch, decoded."""
     loader = DataModule(records, batch_size=batch_size, workers=0).train_dataloader()
     return list(itertools.islice((b for b in loader if all(len(t.boxes) for t in b.targets)), count))
-
-
-Step = Callable[[int], object]
-
-
-def training_steps(args: argparse.Namespace, ours: VisionModel, batches: Sequence[RawBatch]) -> tuple[Step, Step]:
-    """One whole training step of each side on the i-th batch, from decoded images to moved weights."""
-    theirs, names = twin(ours)
-    ours.train()
-    theirs.train()
-    first, second = twin_optimizers(ours, theirs, names, OptimizerConfig(rate=1e-4))
-    raws = [raw.to(args.device) for raw in batches]
-    inputs = [(their_images(raw), their_targets(raw)) for raw in raws]
-
-    def our_step(i: int) -> None:
-        descend(first, our_losses(ours, raws[i % len(raws)]))
-
-    def their_step(i: int) -> None:
-        descend(second, theirs(*inputs[i % len(raws)]))
-
-    return our_step, their_step
-
-
-def inference_steps(args: argparse.Namespace, ours: VisionModel, batches: Sequence[RawBatch]) -> tuple[Step, Step]:
-    """Answers of each side to the i-th image, from decoded image to boxes in its pixels."""
-    theirs, _ = twin(ours)
-    ours.eval()
-    theirs.eval()
-    raws = [raw.to(args.device) for raw in batches]
-    inputs = [their_images(raw) for raw in raws]
-    with torch.inference_mode():
-        found = sum(len(p) for raw in raws for p in ours.predict(ours.preprocess(raw.images)))
-        expected = sum(len(r["boxes"]) for images in inputs for r in theirs(images))
-    print(f"  boxes on {len(raws)} images: ours {found}, torchvision {expected}")
-
-    def our_step(i: int) -> None:
-        with torch.inference_mode():
-            ours.predict(ours.preprocess(raws[i % len(raws)].images))
-
-    def their_step(i: int) -> None:
-        with torch.inference_mode():
-            theirs(inputs[i % len(raws)])
-
-    return our_step, their_step
-
-
-def duel(ours: Step, theirs: Step, rounds: int, device: str = "cpu") -> tuple[list[float], list[float]]:
-    """Seconds of every round of both, in turn, after one unmeasured round; who begins changes every round."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for i in range(-1, rounds):
-        for side in (0, 1) if i % 2 == 0 else (1, 0):
-            started = time.perf_counter()
-            (ours, theirs)[side](i)
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            if i >= 0:
-                seconds[side].append(time.perf_counter() - started)
-    return seconds
 
 
 def timed(args: argparse.Namespace, what: str, steps: tuple[Step, Step]) -> None:

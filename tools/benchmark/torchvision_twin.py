@@ -1,11 +1,14 @@
-"""torchvision's Faster R-CNN made equal to one of ours, for the comparisons in `faster_rcnn.py`."""
+"""torchvision's Faster R-CNN made equal to one of ours, and steps of both to compare; for `faster_rcnn.py`."""
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 from torchvision.models import mobilenet_v2
 from torchvision.models.detection import FasterRCNN, transform
@@ -102,7 +105,7 @@ def in_double() -> None:
         return boxes * boxes.new_tensor((x, y, x, y))
 
     torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     transform.resize_boxes = resize_boxes
 
 
@@ -144,20 +147,23 @@ class FixedDraw:
 
 def fix_draw(ours: VisionModel, theirs: FasterRCNN) -> None:
     """Make both draw the same anchors and, each from its own proposals, the same proposals."""
-    head = ours.heads["objects"]
-    our_roi, their_roi = head.roi, theirs.roi_heads
+    head: Any = ours.heads["objects"]
+    our_roi: Any = head.roi
+    their_roi: Any = theirs.roi_heads
     pairs = []
+    our_stage: Any
+    their_stage: Any
     for our_stage, their_stage in ((head.rpn, theirs.rpn), (our_roi, their_roi)):
         pair = [FixedDraw(our_stage.batch_per_image, our_stage.positive_fraction) for _ in range(2)]
         our_stage.sample, their_stage.fg_bg_sampler = pair[0].ours, pair[1].theirs
         pairs.append(pair)
     our_draw, their_assign = our_roi.draw, their_roi.assign_targets_to_proposals
 
-    def draw(proposals: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    def draw(proposals: Tensor, target: Target) -> Any:
         pairs[1][0].boxes = [torch.cat((proposals, learnable(target)[0]))]
         return our_draw(proposals, target)
 
-    def assign(proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> tuple[list, list]:
+    def assign(proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]) -> Any:
         pairs[1][1].boxes = list(proposals)
         return their_assign(proposals, boxes, labels)
 
@@ -171,7 +177,7 @@ def spread_out(ours: VisionModel, raw: RawBatch) -> None:
     Frozen batch norm takes its statistics from this batch; then the outputs of the heads are scaled and centred.
     """
 
-    def adopt(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    def adopt(norm: Any, inputs: tuple[Tensor]) -> None:
         norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
         norm.running_var.copy_(inputs[0].var((0, 2, 3)))
 
@@ -180,7 +186,7 @@ def spread_out(ours: VisionModel, raw: RawBatch) -> None:
     ours.features(batch.images)
     for hook in hooks:
         hook.remove()
-    head = ours.heads["objects"]
+    head: Any = ours.heads["objects"]
     for layer, spread in (
         (head.rpn.objectness, 2.0), (head.rpn.deltas, 0.3), (head.roi.scores, 2.5), (head.roi.deltas, 1.0),
     ):  # fmt: skip
@@ -194,3 +200,71 @@ def spread_out(ours: VisionModel, raw: RawBatch) -> None:
         scale = spread / (output - output.mean(1, keepdim=True)).std()
         layer.weight *= scale
         layer.bias.copy_(-output.mean(1) * scale)
+
+
+def our_losses(ours: VisionModel, raw: RawBatch) -> dict[str, Tensor]:
+    return ours.losses(ours.preprocess(raw.images, raw.targets, raw.min_size))
+
+
+def descend(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
+    optimizer.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+
+
+Step = Callable[[int], object]
+
+
+def training_steps(ours: VisionModel, batches: Sequence[RawBatch]) -> tuple[Step, Step]:
+    """One whole training step of each side on the i-th batch, from decoded images to moved weights."""
+    theirs, names = twin(ours)
+    ours.train()
+    theirs.train()
+    first, second = twin_optimizers(ours, theirs, names, OptimizerConfig(rate=1e-4))
+    raws = [raw.to(ours.device) for raw in batches]
+    inputs = [(their_images(raw), their_targets(raw)) for raw in raws]
+
+    def our_step(i: int) -> None:
+        descend(first, our_losses(ours, raws[i % len(raws)]))
+
+    def their_step(i: int) -> None:
+        descend(second, theirs(*inputs[i % len(raws)]))
+
+    return our_step, their_step
+
+
+def inference_steps(ours: VisionModel, batches: Sequence[RawBatch]) -> tuple[Step, Step]:
+    """Answers of each side to the i-th image, from decoded image to boxes in its pixels."""
+    theirs, _ = twin(ours)
+    ours.eval()
+    theirs.eval()
+    raws = [raw.to(ours.device) for raw in batches]
+    inputs = [their_images(raw) for raw in raws]
+    with torch.inference_mode():
+        found = sum(len(p) for raw in raws for p in ours.predict(ours.preprocess(raw.images)))
+        expected = sum(len(r["boxes"]) for images in inputs for r in theirs(images))
+    print(f"  boxes on {len(raws)} images: ours {found}, torchvision {expected}")
+
+    def our_step(i: int) -> None:
+        with torch.inference_mode():
+            ours.predict(ours.preprocess(raws[i % len(raws)].images))
+
+    def their_step(i: int) -> None:
+        with torch.inference_mode():
+            theirs(inputs[i % len(raws)])
+
+    return our_step, their_step
+
+
+def duel(ours: Step, theirs: Step, rounds: int, device: str = "cpu") -> tuple[list[float], list[float]]:
+    """Seconds of every round of both, in turn, after one unmeasured round; who begins changes every round."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for i in range(-1, rounds):
+        for side in (0, 1) if i % 2 == 0 else (1, 0):
+            started = time.perf_counter()
+            (ours, theirs)[side](i)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if i >= 0:
+                seconds[side].append(time.perf_counter() - started)
+    return seconds
