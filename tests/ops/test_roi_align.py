@@ -77,7 +77,8 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = [torch.randn(2, 3, 96 // s, 96 // s).requires_grad_() for s in (4, 8)]
     whole = multilevel_roi_align(maps, (4, 8), BOXES, IMAGES, 7)
     gradients = torch.autograd.grad(whole.square().sum(), maps)
-    monkeypatch.setattr(roi_align_cpu, "TRIPLES_AT_ONCE", 1)
+    monkeypatch.setattr(roi_align_cpu, "FORWARD_PORTION", 1)
+    monkeypatch.setattr(roi_align_cpu, "BACKWARD_PORTION", 1)
     parts = multilevel_roi_align(maps, (4, 8), BOXES, IMAGES, 7)
     assert torch.equal(whole, parts)
     torch.testing.assert_close(torch.autograd.grad(parts.square().sum(), maps), gradients)

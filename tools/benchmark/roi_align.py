@@ -57,7 +57,8 @@ def compare(name: str, rounds: int, dtype: torch.dtype) -> None:
 
     def theirs() -> Tensor:
         # torchvision's CPU kernel refuses half precision: whoever has it converts.
-        return pool({str(i): m.float() for i, m in enumerate(maps)}, boxes, [(height, width)] * images).to(dtype)
+        pooled: Tensor = pool({str(i): m.float() for i, m in enumerate(maps)}, boxes, [(height, width)] * images)
+        return pooled.to(dtype)
 
     def ours() -> Tensor:
         return multilevel_roi_align(maps, STRIDES, together, image_index, 7)

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Boxes worked on at once have at most so many triples: pixel, weight, order and bin take some 40 bytes for each.
-TRIPLES_AT_ONCE = 1 << 19
+# Triples worked on at once. Forward, few: with 256 channels the bins of a portion take 30 MB. Backward, many, at some
+# 40 bytes each: every portion costs a pass over the whole map.
+FORWARD_PORTION, BACKWARD_PORTION = 1 << 18, 1 << 20
 
 
 class Sampling(NamedTuple):
@@ -50,7 +51,7 @@ class RoIAlignCPU(torch.autograd.Function):
                 continue
             for m, part in zip(maps, table.split([h * w for h, w in sizes]), strict=True):
                 part.copy_(m[image].flatten(1).t())
-            for rows, pixels, weights in _triples(sampling, sizes, boxes, levels, members):
+            for rows, pixels, weights in _triples(sampling, sizes, boxes, levels, members, FORWARD_PORTION):
                 # In half precision the weights are rounded as the map is; sums are float32 inside.
                 bins = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights.to(table.dtype))
                 pooled[rows] = bins.unflatten(0, (-1, size**2)).transpose(1, 2)
@@ -66,7 +67,7 @@ class RoIAlignCPU(torch.autograd.Function):
         grads = [torch.empty(shape, dtype=gradient.dtype, memory_format=layout) for shape, layout in ctx.maps]
         for image, members in enumerate(_by_image(image_index, len(grads[0]))):
             total: Tensor | None = None
-            for rows, pixels, weights in _triples(ctx.sampling, sizes, boxes, levels, members):
+            for rows, pixels, weights in _triples(ctx.sampling, sizes, boxes, levels, members, BACKWARD_PORTION):
                 # Transposed first: index_select then does both in one pass.
                 bins = gradient.flatten(2).transpose(1, 2).index_select(0, rows).flatten(0, 1)
                 part = _transposed_sum(pixels, weights.to(bins.dtype), bins, sum(areas))
@@ -111,9 +112,9 @@ def _transposed_sum(pixels: Tensor, weights: Tensor, bins: Tensor, n_pixels: int
 
 
 def _triples(
-    sampling: Sampling, sizes: Sequence[tuple[int, int]], boxes: Tensor, levels: Tensor, members: Tensor
+    sampling: Sampling, sizes: Sequence[tuple[int, int]], boxes: Tensor, levels: Tensor, members: Tensor, portion: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Boxes of one image in portions: which (r,), the pixels that make up each of their bins, and the weights.
+    """Boxes of one image in portions of about so many triples: which (r,), the pixels that make up each of their bins, and the weights.
 
     Pixels are (r * S², t) int32, counted through all levels of the image. In boxes whose samples lie at most a pixel
     apart, neighbouring samples share pixels, which are named once.
@@ -126,7 +127,7 @@ def _triples(
     first = F.pad(torch.tensor([h * w for h, w in sizes]).cumsum(0), (1, 0)).int()
     lengths = torch.tensor(sizes)
     for chosen, taps in ((dense, n + 1), (~dense, 2 * n)):
-        for part in chosen.nonzero().flatten().split(max(1, TRIPLES_AT_ONCE // (size * taps) ** 2)):
+        for part in chosen.nonzero().flatten().split(max(1, portion // (size * taps) ** 2)):
             rows = members[part]
             length = lengths[levels[rows]].flip(1)  # width, height
             cell, weight = _axes(start[part], extent[part] / size, length, sampling, taps)
