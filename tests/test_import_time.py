@@ -26,7 +26,8 @@ def test_importing_the_package_is_light() -> None:
 def test_help_is_light(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['vision-tasks', *{arguments!r}]\n"
-        f"from vision_tasks.cli.main import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n{LOADED}"
+        "from vision_tasks.cli.main import main\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n{LOADED}"
     )
     loaded = loaded_by(code)
     assert "vision_tasks" in loaded

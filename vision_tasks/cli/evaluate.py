@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vision_tasks.cli.console import console, say, table
+from vision_tasks.cli.console import console, make_folder, say, table
 
 
 def run(checkpoint: Path, options: list[str], split: str, out: Path | None, device: str) -> None:
@@ -34,7 +34,7 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
     if not done.is_first_rank:
         return
     out = out or checkpoint.parent / f"evaluation-{split}"
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_results(out / "results.json", done.results)
     curves = plot_curves(done.summary, out / "precision-recall.png")
     rows = per_category(done.summary)

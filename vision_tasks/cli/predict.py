@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vision_tasks.cli.console import console, say
+from vision_tasks.cli.console import console, make_folder, say
 from vision_tasks.errors import VisionTasksError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
         raise VisionTasksError(f"--format must be jsonl, coco or none, not {form!r}.")
     paths = find_images(sources)
     predictor = Predictor(checkpoint, device, threshold)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     names = _names(paths)
     broken: list[str] = []
     screen = console()
@@ -71,7 +71,7 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
                 prediction = predictor(image)
             except ImageError as error:
                 broken.append(str(error))
-                screen.print(f"skipped: {error}", style="yellow")
+                screen.print(f"skipped: {error}", style="yellow", markup=False, emoji=False)
                 continue
             finally:
                 speed = bar.tasks[0].speed
@@ -116,7 +116,8 @@ class _Writer:
 
     def __enter__(self) -> _Writer:
         if self.form != "none":
-            self._file = self._temporary.open("w", encoding="utf-8")
+            # A file name that is no UTF-8 is written as JSON's own escape.
+            self._file = self._temporary.open("w", encoding="utf-8", errors="backslashreplace")
         return self
 
     @property

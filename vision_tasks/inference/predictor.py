@@ -141,7 +141,7 @@ def to_tensor(image: Any) -> Tensor:
 
 
 def _pil_pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of most modes. Deeper ones, which PIL would cut at 255, as they are: (H, W), uint16 if it fits."""
+    """(H, W, 3) uint8 of most modes; deeper ones, which PIL would cut at 255, as (H, W), uint16 if they fit."""
     if image.mode[0] not in "IF":
         return np.array(image.convert("RGB"))
     values = np.array(image)
