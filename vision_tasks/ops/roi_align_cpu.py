@@ -114,7 +114,7 @@ def _transposed_sum(pixels: Tensor, weights: Tensor, bins: Tensor, n_pixels: int
 def _triples(
     sampling: Sampling, sizes: Sequence[tuple[int, int]], boxes: Tensor, levels: Tensor, members: Tensor, portion: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Boxes of one image in portions of about so many triples: which (r,), the pixels that make up each of their bins, and the weights.
+    """Boxes of one image, in portions of so many triples: which (r,), the pixels that make up their bins, the weights.
 
     Pixels are (r * S², t) int32, counted through all levels of the image. In boxes whose samples lie at most a pixel
     apart, neighbouring samples share pixels, which are named once.
