@@ -228,15 +228,16 @@ def test_as_a_program(checkpoint: Path, tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     make_images(tmp_path, "my photos/x.png")
-    bad = run("predict", "nothing.ckpt", "my photos")
+    bad = run("train", "a.yaml", "b.yaml")
     assert bad.returncode == 2
-    assert bad.stderr.strip().splitlines() == ["error: There is no weight file nothing.ckpt. Check the path."]
+    said = "error: Give one recipe, not 2: a.yaml, b.yaml. Options have the form key=value."
+    assert bad.stderr.strip().splitlines() == [said]
     assert bad.stdout == ""
-    debug = run("config", "trian=3", "--debug")
+    debug = run("train", "a.yaml", "b.yaml", "--debug")
     assert debug.returncode != 0
     assert "Traceback" in debug.stderr
     assert "VisionTasksError" in debug.stderr
-    good = run("predict", checkpoint, "my photos")
+    good = run("predict", checkpoint, "my photos", "--device", "cpu")
     assert good.returncode == 0, good.stderr
     assert good.stderr == ""
     assert (tmp_path / "predictions" / "x.jpg").is_file()
