@@ -28,6 +28,11 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return {k: v for k, v in state.items() if v.is_floating_point()}
 
 
+def logged(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Path, tmp_path: Path) -> None:
     config = recipe("train.epochs=2", "train.average=0.9", "run.name=a run")
     done = run.fit(config)
@@ -38,7 +43,7 @@ def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Pa
     assert page == done.folder / "index.html"
     assert len(list((done.folder / "samples").glob("*.jpg"))) == 1
 
-    rows = list(csv.DictReader((done.folder / "metrics.csv").open()))
+    rows = logged(done.folder)
     assert [int(r["step"]) for r in rows if r["loss"]] == list(range(1, 9))
     assert sum(1 for r in rows if r["AP"]) == 2
 
@@ -84,7 +89,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
-    steps = [int(r["step"]) for r in csv.DictReader((resumed.folder / "metrics.csv").open()) if r["loss"]]
+    steps = [int(r["step"]) for r in logged(resumed.folder) if r["loss"]]
     assert steps == list(range(1, 9)), "the log goes on, without gaps or repetitions"
 
 

@@ -91,7 +91,6 @@ class DataModule(LightningDataModule):
             position=None if self.trainer is None else self._batches_done,
         )
         self._batches_per_pass = sampler.batches_per_pass
-        self._go_on_from_checkpoint()
         return self._loader(DetectionDataset(records, self.transforms, self.seed), sampler)
 
     def val_dataloader(self) -> ResumableLoader:
@@ -142,6 +141,8 @@ class DataModule(LightningDataModule):
         assert self.trainer is not None
         if getattr(self.trainer, "overfit_batches", 0) > 0:
             return 0  # the same batches in every epoch
+        # Not before the first batch is asked for: a loader may be made before Lightning restores its counts.
+        self._go_on_from_checkpoint()
         return self._offset + _steps_done(self.trainer) * self.trainer.world_size
 
     def state_dict(self) -> dict[str, Any]:

@@ -137,7 +137,9 @@ class BatchSampler(Sampler[list[Request]]):
         """Batches of this rank in an epoch."""
         if self.train:
             return self.batches_per_pass // self.world_size
-        return len(range(self.rank, self.batches_per_pass, self.world_size))
+        # A rank without any takes an empty one: Lightning would skip its evaluation, and with it the gathering that the
+        # other ranks wait in.
+        return max(1, len(range(self.rank, self.batches_per_pass, self.world_size)))
 
     def __iter__(self) -> Iterator[list[Request]]:
         start = 0
@@ -147,6 +149,9 @@ class BatchSampler(Sampler[list[Request]]):
         sizes: list[int | None] = []
         formed = -1
         for step in range(len(self)):
+            if not self.train and self.rank >= self.batches_per_pass:
+                yield []
+                return
             epoch, number = divmod(start + step * self.world_size + self.rank, self.batches_per_pass)
             if formed != epoch:
                 batches, sizes = self.batches_of_pass(epoch)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from vision_tasks.config import TrainConfig
 from vision_tasks.data.dataset import RawBatch
@@ -65,8 +66,8 @@ class TrainingModule(LightningModule):
         Chance (which anchors are drawn, dropout) is a function of the seed, the step and the rank, so that a resumed
         run goes on as if it had never stopped.
         """
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        torch.manual_seed(hash((self.config.seed, batches, self.trainer.global_rank)))
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        torch.manual_seed(hash((self.config.seed, progress.processed, self.trainer.global_rank)))
         batch = self.model.preprocess(raw.images, raw.targets, raw.min_size)
         losses = self.model.losses(batch)
         weights = self.config.loss_weights
@@ -84,8 +85,12 @@ class TrainingModule(LightningModule):
         settings = self.config.optimizer
         per_step = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
         optimizer = make_optimizer(self.model, settings, per_step)
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        # Not `trainer.estimated_stepping_batches`: it starts the loader, before a resumed run knows where it stood.
+        loader: DataLoader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        per_epoch = math.ceil(len(loader) / self.trainer.accumulate_grad_batches)
+        total = per_epoch * (self.trainer.max_epochs or 1)
+        if self.trainer.max_steps > 0:
+            total = min(total, self.trainer.max_steps)
         schedule = make_schedule(optimizer, settings, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
