@@ -25,12 +25,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def recipe(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+def recipe(scenes: Path, tmp_path: Path) -> Callable[..., Config]:
     """A function from further overrides to a config; runs go to the test's own folder."""
-    monkeypatch.delenv("VISION_TASKS_RUN_FOLDER", raising=False)
 
     def make(*overrides: str) -> Config:
-        monkeypatch.delenv("VISION_TASKS_RUN_FOLDER", raising=False)
         return load_config(None, [f"data={scenes}", f"run.folder={tmp_path / 'runs'}", *TINY, *overrides])
 
     return make

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def vision_tasks(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("VISION_TASKS_RUN")}
+    environment = dict(os.environ)
     environment["OMP_NUM_THREADS"] = "1"
     command = [sys.executable, "-m", "vision_tasks.cli.main", *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
@@ -74,7 +74,7 @@ def test_two_processes_train_with_batches_without_boxes(scenes: Path, tmp_path: 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(scenes: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vision_tasks.cli.main", "train", f"data={scenes}", *TINY, "train.epochs=500"]
     command += ["run.name=r", "data.workers=1", "train.evaluate_every=500"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("VISION_TASKS_RUN")}
+    environment = dict(os.environ)
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=environment,

@@ -98,6 +98,8 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
                 checkpoints.judge(trainer, module)
         except Interrupted:
             interrupted = True
+        finally:
+            os.environ.pop(_RUN_VARIABLE, None)  # of this run only: another may follow in this process
     best = folder / "best.ckpt"
     return Run(
         folder=folder,
@@ -181,7 +183,7 @@ def run_folder(config: Config, resume: Path | None = None) -> Path:
     if resume is not None:
         return resume.parent
     known = os.environ.get(_RUN_VARIABLE)
-    if known:
+    if known and "LOCAL_RANK" in os.environ:
         return Path(known)
     if config.run.name is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise VisionTasksError("With several processes give the run a name all of them know: run.name=NAME.")
