@@ -167,7 +167,6 @@ def finetune(args: argparse.Namespace) -> int:
 
 def train_ours(args: argparse.Namespace, config: Config) -> Predict:
     """The real path: `fit`, and the checkpoint it left."""
-    os.environ.pop("VISION_TASKS_RUN_FOLDER", None)  # `fit` leaves it behind, and would go on in the same folder
     run = fit(config, console=Console(file=io.StringIO()))
     assert run.best is not None
     model = vt.load(run.best).to(args.device)
@@ -190,7 +189,7 @@ def train_theirs(args: argparse.Namespace, config: Config) -> Predict:
         found = theirs(their_images(raw), their_targets(raw))
         if not all(math.isfinite(float(loss.detach())) for loss in found.values()):
             raise SystemExit(f"torchvision's loss is not finite at step {step}")
-        descend(optimizer, found)
+        descend(optimizer, found, config.train.clip)
         schedule.step()
         if (step + 1) % len(loader) == 0 or step + 1 == config.train.max_steps:
             kept = {"model": theirs.state_dict(), "optimizer": optimizer.state_dict()}

@@ -206,9 +206,11 @@ def our_losses(ours: VisionModel, raw: RawBatch) -> dict[str, Tensor]:
     return ours.losses(ours.preprocess(raw.images, raw.targets, raw.min_size))
 
 
-def descend(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
+def descend(optimizer: Optimizer, losses: dict[str, Tensor], clip: float | None = None) -> None:
     optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
     optimizer.step()
 
 

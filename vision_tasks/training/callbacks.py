@@ -118,7 +118,7 @@ class NonFiniteGuard(Callback):
         raise VisionTasksError(
             f"The loss of step {step} is not finite. Its images have the ids {batch.image_ids}; the batch is saved in "
             f"{path} (torch.load reads it). Often the rate is too high: lower train.optimizer.rate, raise warmup_steps "
-            "or set train.clip=1. Else look at these images and their annotations."
+            "or lower train.clip. Else look at these images and their annotations."
         )
 
 
