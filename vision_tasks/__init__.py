@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vision_tasks import data, metrics, models, ops, visualize, weights
+    from vision_tasks import metrics
     from vision_tasks.errors import VisionTasksError
     from vision_tasks.inference.predictor import Predictor
     from vision_tasks.models.checkpoint import load, save
@@ -32,7 +32,7 @@ _WHERE = {
     "Prediction": "vision_tasks.structures",
     "Target": "vision_tasks.structures",
 }
-_ROOMS = ("data", "metrics", "models", "ops", "visualize", "weights")
+_ROOMS = ("metrics",)
 
 __all__ = [
     "MODELS",
@@ -45,15 +45,10 @@ __all__ = [
     "VisionTasksError",
     "__version__",
     "create_model",
-    "data",
     "list_models",
     "load",
     "metrics",
-    "models",
-    "ops",
     "save",
-    "visualize",
-    "weights",
 ]
 
 

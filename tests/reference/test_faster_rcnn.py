@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,7 +41,7 @@ def lively(model: FasterRCNN, columns: list[int]) -> None:
             (predictor.bbox_pred, 1.0),
         ):
             outputs: list[Tensor] = []
-            hook = layer.register_forward_hook(lambda _m, _i, out, kept=outputs: kept.append(out.transpose(0, 1).flatten(1)))
+            hook = layer.register_forward_hook(lambda _m, _i, out, o=outputs: o.append(out.transpose(0, 1).flatten(1)))
             model(images)
             hook.remove()
             output = torch.cat(outputs, 1)  # (channels, samples)
@@ -54,7 +53,7 @@ def lively(model: FasterRCNN, columns: list[int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VisionModel, FasterRCNN]]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[VisionModel, FasterRCNN]:
     torch.manual_seed(0)
     theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=256, max_size=320)
     _, columns, _ = vt.weights.torchvision.coco_categories()
@@ -62,7 +61,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VisionModel
     path = tmp_path_factory.mktemp("weights") / "twin.pth"
     torch.save(theirs.state_dict(), path)
     ours = vt.create_model("faster_rcnn", weights=path, min_size=256, max_size=320)
-    yield ours, theirs
+    return ours, theirs
 
 
 def photo(size: tuple[int, int], seed: int) -> Tensor:
@@ -83,7 +82,9 @@ def test_predictions_equal_torchvision(pair: tuple[VisionModel, FasterRCNN], siz
     ids = torch.tensor(ours.categories.ids)
     total = odd = 0
     for want, got, size in zip(expected, found, sizes, strict=True):
-        assert got.boxes is not None and got.labels is not None and got.scores is not None
+        assert got.boxes is not None
+        assert got.labels is not None
+        assert got.scores is not None
         assert len(want["boxes"]) >= 24, "the comparison needs dozens of boxes"
         assert len(set(want["labels"].tolist())) >= 5
         assert not set(want["labels"].tolist()) - set(ids.tolist())

@@ -38,10 +38,10 @@ class NarrowResNet(Backbone):
     Widths 16, 24, 48, 96, 128 (C1 to C5). No published weights.
     """
 
-    def __init__(self, norm: str, levels: Sequence[str]) -> None:
+    def __init__(self, norm: str, levels: Sequence[str], norm_eps: float = 1e-5) -> None:
         widths = (16, 24, 48, 96, 128)
         super().__init__({level: width for level, width in zip(LEVELS, widths, strict=True) if level in levels})
-        layer = NORMS[norm]
+        layer = partial(NORMS[norm], eps=norm_eps)
         self.conv1 = nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)
         self.bn1 = layer(widths[0])
         self.relu = nn.ReLU(inplace=True)

@@ -128,6 +128,17 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        if debug or error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {where}{error.strerror}. Make room, or choose another folder.", err=True)
+        sys.exit(2)
+    except RuntimeError as error:
+        if debug or "out of memory" not in str(error):
+            raise
+        typer.echo("error: the device is out of memory. Lower data.batch_size or model.min_size.", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("\nstopped", err=True)
         sys.exit(130)

@@ -48,6 +48,7 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
     from vision_tasks.data.images import ImageError, read_image
     from vision_tasks.inference.predictor import Predictor
     from vision_tasks.visualize.drawing import draw as draw_image
+    from vision_tasks.visualize.picture import write_picture
 
     if form not in ("jsonl", "coco", "none"):
         raise VisionTasksError(f"--format must be jsonl, coco or none, not {form!r}.")
@@ -78,8 +79,6 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
                 bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
             writer.add(number, path, prediction)
             if draw:
-                from vision_tasks.training.report import write_picture
-
                 zoom = max(1, round(480 / max(image.shape[:2])))
                 write_picture(out / names[path], draw_image(image, prediction, threshold=threshold, zoom=zoom))
     if len(broken) == len(paths):

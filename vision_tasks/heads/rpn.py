@@ -122,7 +122,8 @@ class RPN(nn.Module):
 def learnable(target: Target) -> tuple[Tensor, Tensor]:
     """Boxes (T, 4), at least one row, and which of them are single objects with an area, (T,) bool.
 
-    Crowds are neither object nor background to learn. Masking rather than removing them needs no host synchronisation.
+    A crowd's box is no object to learn; anchors and proposals that lie on it count as background, as in torchvision and
+    Detectron2. Masking rather than removing needs no host synchronisation.
     """
     assert target.boxes is not None
     boxes = target.boxes

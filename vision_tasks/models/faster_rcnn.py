@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from vision_tasks.backbones.registry import BACKBONES
 from vision_tasks.heads.faster_rcnn import FasterRCNNHead
 from vision_tasks.heads.roi_box import RoIBoxStage
@@ -15,7 +17,7 @@ from vision_tasks.structures import Categories
 def faster_rcnn(
     categories: Categories,
     backbone: str = "resnet50",
-    norm: str = "batch",
+    norm: Literal["batch", "frozen", "sync"] = "batch",
     norm_eps: float = 1e-5,
     trainable_stages: int = 5,
     min_size: int = 800,

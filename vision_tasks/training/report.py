@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vision_tasks.config import Config
@@ -18,6 +17,7 @@ from vision_tasks.training.run import Run
 from vision_tasks.visualize.comparison import draw_comparison
 from vision_tasks.visualize.curves import plot_precision_recall, plot_training
 from vision_tasks.visualize.page import write_page
+from vision_tasks.visualize.picture import write_picture
 
 COLUMNS = ("name", "truths", "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "threshold", "f1")
 
@@ -78,26 +78,6 @@ def draw_samples(
         write_picture(path, picture)
         drawn.append((path, records.file_name(row)))
     return drawn
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture in the form that the file's ending names, atomically.
-
-    Raises:
-        VisionTasksError: the disk is full or the folder cannot be written.
-    """
-    from vision_tasks.errors import VisionTasksError
-
-    ok, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        if not ok:
-            raise OSError("the picture cannot be encoded")
-        temporary.write_bytes(encoded.tobytes())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise VisionTasksError(f"{path} cannot be written: {error}. Make room or choose another folder.") from error
 
 
 def _spread(records: Records, count: int) -> list[int]:
