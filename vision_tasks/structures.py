@@ -275,7 +275,7 @@ class Batch:
     Attributes:
         images: (B, C, H, W) float; image i fills `image_sizes[i]` of it from `offsets[i]` on.
         image_sizes: B (height, width) after resizing. original_sizes: B (height, width) before.
-        scales: (B, 2) x and y factors, network pixels = original pixels × scale + offset. offsets: (B, 2) x and y.
+        scales: B (x, y) factors, network pixels = original pixels × scale + offset. offsets: B (x, y).
         targets: B truths on the network's grid, or None.
     """
 

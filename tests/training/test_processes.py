@@ -91,5 +91,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(scenes: Path, tmp_path
     assert "Traceback" not in error, error[-3000:]
     assert "--resume" in out
     assert (tmp_path / "runs" / "r" / "last.ckpt").exists()
-    resumed = vision_tasks(*out.split("vision-tasks")[1].split(), "train.max_steps=1", cwd=tmp_path, check=False)
-    assert "Traceback" not in resumed.stderr
+    steps = len(log.read_text().splitlines())
+    resumed = vision_tasks(*out.split("vision-tasks")[1].split(), f"train.max_steps={steps + 1}", cwd=tmp_path)
+    assert "Run folder" in resumed.stdout
+    last = [row.split(",")[0] for row in log.read_text().splitlines()][-1]
+    assert last == str(steps + 1), "it goes on where it stopped"

@@ -29,8 +29,8 @@ def run(options: list[str], resume: Path | None) -> None:
     """Train, draw curves and samples, say what to do next."""
     from vision_tasks.errors import VisionTasksError
 
-    if resume is not None and not options and (resume.parent / "config.yaml").is_file():
-        options = [str(resume.parent / "config.yaml")]
+    if resume is not None and all("=" in o for o in options) and (resume.parent / "config.yaml").is_file():
+        options = [str(resume.parent / "config.yaml"), *options]  # as it was, but for what is said now
     config = recipe(options)
     if config.data.path is None and config.data.train is None:
         raise VisionTasksError("What shall be trained on? Give data=FOLDER, or a recipe that names it.")

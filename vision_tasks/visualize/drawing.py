@@ -157,7 +157,7 @@ def _paint_tags(canvas: Picture, placed: list[tuple[Mark, Box]], height: int) ->
 
 def line_width(size: Size) -> int:
     """Width of box lines in pixels for an image of (height, width)."""
-    return max(1, round(math.sqrt(size[0] * size[1]) / 380))
+    return max(1, round(math.sqrt(size[0] * size[1]) / 240))
 
 
 def _enlarged(image: Picture, zoom: int) -> Picture:
