@@ -122,7 +122,7 @@ def main() -> None:
     if debug:  # wherever it stands
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     try:
-        app()
+        app(prog_name="vision-tasks")
     except VisionTasksError as error:
         if debug:
             raise
