@@ -91,7 +91,8 @@ def complete_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     overlap = iou(boxes1, boxes2)
     w1, h1 = (boxes1[..., 2:] - boxes1[..., :2]).unbind(-1)
     w2, h2 = (boxes2[..., 2:] - boxes2[..., :2]).unbind(-1)
-    angle = torch.atan2(w2, h2) - torch.atan2(w1, h1)
+    # Of a box without extent the angle has no gradient, and older torch gives NaN for it.
+    angle = torch.atan2(w2, h2.clamp(min=_EPSILON)) - torch.atan2(w1, h1.clamp(min=_EPSILON))
     shape = 4 / torch.pi**2 * angle**2
     with torch.no_grad():
         factor = shape / (1 - overlap + shape + _EPSILON)
