@@ -102,7 +102,7 @@ def endless(loader: DataLoader) -> Iterator[RawBatch]:
 def losses(args: argparse.Namespace) -> int:
     """The four losses of both, step by step."""
     config = recipe(args)
-    train, _, _ = read_splits(config.data)
+    train, _ = read_splits(config.data)
     ours = model_for(config, train).to(args.device)
     if args.double:
         in_double()
@@ -176,7 +176,7 @@ def train_ours(args: argparse.Namespace, config: Config) -> Predict:
 def train_theirs(args: argparse.Namespace, config: Config) -> Predict:
     """A plain loop with what torchvision's reference training does: stop at a bad loss, a checkpoint every epoch."""
     pl.seed_everything(config.train.seed, verbose=False)
-    train, _, _ = read_splits(config.data)
+    train, _ = read_splits(config.data)
     ours = model_for(config, train).to(args.device)
     theirs, names = twin(ours)
     theirs.train()
@@ -218,7 +218,7 @@ def evaluated(args: argparse.Namespace, predict: Predict, split: str) -> dict[st
 
 def steps_within(args: argparse.Namespace, config: Config) -> int:
     """Steps that the slower side makes in the minutes given."""
-    train, _, _ = read_splits(config.data)
+    train, _ = read_splits(config.data)
     ours = model_for(config, train).to(args.device)
     loader = endless(data_module(config, train, None).train_dataloader())
     pace = duel(*training_steps(ours, [next(loader) for _ in range(4)]), rounds=4)
@@ -228,7 +228,7 @@ def steps_within(args: argparse.Namespace, config: Config) -> int:
 def speed(args: argparse.Namespace) -> int:
     """Seconds per training step and per image, in turn, medians. Images are decoded beforehand, theirs floats."""
     print(f"{'what':<44s}{'ours':>9s}{'torchvision':>13s}{'ratio':>7s}   lowest..highest, ours and theirs")
-    train, _, _ = read_splits(recipe(args).data)
+    train, _ = read_splits(recipe(args).data)
     ours = model_for(recipe(args), train).to(args.device)
     batches = some_batches(train, 4, count=4)
     timed(args, "MobileNetV2-FPN, 256 px, batch 4: training", training_steps(ours, batches))

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif"))
 
 
-def find_images(sources: list[str]) -> list[Path]:
+def find_images(sources: list[str], out: Path | None = None) -> list[Path]:
     """Files of images, folders (to the bottom, by ending) and globs, in order, each once.
+
+    What an earlier call drew into `out` is not searched, even if it lies below a source.
 
     Raises:
         VisionTasksError: a source is not there, or holds no image.
@@ -29,6 +31,8 @@ def find_images(sources: list[str]) -> list[Path]:
         path = Path(source)
         if path.is_dir():
             paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
+            if out is not None and out.resolve() != path.resolve():
+                paths = [p for p in paths if out.resolve() not in p.resolve().parents]
             if not paths:
                 raise VisionTasksError(f"{source} holds no images ({', '.join(sorted(IMAGE_ENDINGS))}).")
         elif path.exists():
@@ -52,7 +56,9 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
 
     if form not in ("jsonl", "coco", "none"):
         raise VisionTasksError(f"--format must be jsonl, coco or none, not {form!r}.")
-    paths = find_images(sources)
+    paths = find_images(sources, out)
+    if draw and out.resolve() in {p.resolve().parent for p in paths}:
+        raise VisionTasksError(f"{out} holds images to predict: drawn ones could overwrite them. Choose another --out.")
     predictor = Predictor(checkpoint, device, threshold)
     make_folder(out)
     names = _names(paths)

@@ -84,7 +84,7 @@ def create_model(
         )
     state = None
     if weights is not None:
-        weights = published.detector_file(name, str(backbone)) if weights == "coco" else Path(weights)
+        weights = published.detector_file(name, str(backbone)) if weights == "coco" else Path(weights).expanduser()
         state = files.read_state_dict(weights)
         if torchvision.is_torchvision_rcnn(state):
             state = torchvision.rename_rcnn(state)

@@ -31,14 +31,16 @@ class MetricsLog(Callback):
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
+        self._seen = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         step = trainer.global_step
-        if step % self.every == 0 or step == 1:
+        if step != self._seen and (step % self.every == 0 or step == 1):
             values = {f"loss/{name}": float(loss) for name, loss in outputs["losses"].items()}
             values["loss"] = float(outputs["loss"])
+            self._seen = step  # with accumulation several batches make one step
             values["learning_rate"] = float(trainer.optimizers[0].param_groups[-1]["lr"])
             self.write(trainer, values)
 
@@ -96,14 +98,22 @@ class NonFiniteGuard(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.check()
 
-    def check(self) -> None:
+    def check(self, trainer: Trainer | None = None) -> None:
         """Look at the last step's flag now.
+
+        Args:
+            trainer: given where all processes come by (before a checkpoint): then all stop if one must.
 
         Raises:
             VisionTasksError: its loss was not finite.
         """
         waiting, self._waiting = self._waiting, None
-        if waiting is None or bool(waiting[0]):
+        fine = waiting is None or bool(waiting[0])
+        if trainer is not None and trainer.world_size > 1:
+            all_fine = trainer.strategy.reduce_boolean_decision(fine, all=True)
+            if fine and not all_fine:
+                raise VisionTasksError("Another process met a loss that is not finite; it says which images it was.")
+        if waiting is None or fine:
             return
         _, batch, step = waiting
         path = self.folder / "nonfinite-batch.pt"
@@ -148,7 +158,7 @@ class Checkpoints(Callback):
     def judge(self, trainer: Trainer, module: TrainingModule) -> None:
         """Keep the weights if the evaluation just made is the best so far; count how long it has not been."""
         assert module.summary is not None
-        self.guard.check()
+        self.guard.check(trainer)
         ap = module.summary.numbers["AP"]
         if ap > self.best:
             self.best, self.best_step, self.waited = ap, trainer.global_step, 0
@@ -170,7 +180,7 @@ class Checkpoints(Callback):
 
     def save_last(self, trainer: Trainer) -> None:
         """Write last.ckpt; all ranks call it."""
-        self.guard.check()
+        self.guard.check(trainer)
         path = self.folder / "last.ckpt"
         temporary = self.folder / ".last.ckpt.part"
         try:
@@ -178,6 +188,8 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "writing file" not in str(error):
+                raise  # not the disk but, for instance, another process that is gone
             if trainer.is_global_zero:
                 temporary.unlink(missing_ok=True)
             raise VisionTasksError(
@@ -190,7 +202,10 @@ class Interrupted(Exception):
 
 
 class PoliteInterrupt(Callback):
-    """The first Ctrl-C lets the running step end and writes `last.ckpt`; a second one ends at once."""
+    """The first Ctrl-C lets the running step end and writes `last.ckpt`; a second one ends at once.
+
+    An evaluation under way is finished first: its result would otherwise be missing from the resumed run.
+    """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
@@ -198,13 +213,8 @@ class PoliteInterrupt(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
         # Ranks must agree on the step; asking the others costs a message, so they are asked now and then only.
-        if trainer.world_size == 1 or index % 10 == 0:
-            self._stop_if_asked(trainer)
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, module: LightningModule, batch: Any, index: int, dataloader_idx: int = 0
-    ) -> None:
-        if trainer.state.fn == "fit" and trainer.world_size == 1:  # ranks may have unequal numbers of batches
+        # Not between batches whose gradients are being summed: a checkpoint does not hold the sum.
+        if index % trainer.accumulate_grad_batches == 0 and (trainer.world_size == 1 or index % 10 == 0):
             self._stop_if_asked(trainer)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
@@ -224,7 +234,7 @@ class PoliteInterrupt(Callback):
 
         def ask(signum: int, frame: Any) -> None:
             self.asked = True
-            log.warning("Stopping after this step; press Ctrl-C again to stop at once.")
+            log.warning("Stopping after this step (or evaluation); press Ctrl-C again to stop at once.")
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
         before = signal.signal(signal.SIGINT, ask)

@@ -12,16 +12,14 @@ from vision_tasks.config import DataConfig, Split, TrainConfig
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.heads.base import Head
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_summary import CocoSummary
-from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
 from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.run import make_trainer, quiet_lightning
-from vision_tasks.training.splits import read_split, split_of
+from vision_tasks.training.splits import read_split, split_of, truth_of
 
 
 @dataclass
@@ -47,38 +45,48 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     if found is None:
         raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
     records = read_split(found, split)
-    for head in model.named_heads().values():
-        align_categories(head, records.categories)
-    metric = CocoMetric(CocoTruth.from_file(found.annotations))
+    metric = CocoMetric(truth_of(records))
     module = TrainingModule(model, metric=metric, keep_results=True)
     loaders = DataModule(
         val=records, batch_size=data.val_batch_size or data.batch_size, workers=data.workers,
         multiprocessing_context=data.start_method,
     )  # fmt: skip
     trainer = make_trainer(settings or TrainConfig(), [TrainingProgress(console or Console(stderr=True))], None)
-    with quiet_lightning():
-        trainer.validate(module, loaders, verbose=False)
+    own = {head: head.categories for head in model.named_heads().values()}
+    try:
+        for head, categories in own.items():
+            head.categories = aligned_categories(categories, records.categories)
+        with quiet_lightning():
+            trainer.validate(module, loaders, verbose=False)
+    finally:
+        for head, categories in own.items():
+            head.categories = categories
     assert module.summary is not None
     return Evaluation(module.summary, module.results, records, dict(loaders.unreadable), trainer.is_global_zero)
 
 
-def align_categories(head: Head, wanted: Categories) -> None:
-    """Give the head's categories the data's ids, matched by name; the data may know them under other numbers.
+def aligned_categories(own: Categories, wanted: Categories) -> Categories:
+    """The model's categories under the data's ids: by name and id, else by name, else by name in any case.
 
-    Categories that the data lack keep a negative id, which the metric leaves out.
+    Categories that the data lack get negative ids, which the metric leaves out; no id is given twice.
 
     Raises:
         VisionTasksError: no name is common to both.
     """
-    ids = {name.strip().casefold(): i for name, i in zip(wanted.names, wanted.ids, strict=True)}
-    own = head.categories
-    aligned = tuple(ids.get(name.strip().casefold(), -1 - label) for label, name in enumerate(own.names))
-    if all(i < 0 for i in aligned):
+    ids: dict[int, int] = {}  # label of the model -> id of the data
+    exact = list(zip(own.names, own.ids, strict=True)), list(zip(wanted.names, wanted.ids, strict=True))
+    keys = (lambda name, i: (name, i), lambda name, i: name, lambda name, i: name.strip().casefold())
+    for key in keys:
+        free = {key(n, i): i for n, i in reversed(exact[1]) if i not in ids.values()}
+        for label, (name, i) in enumerate(exact[0]):
+            if label not in ids and key(name, i) in free:
+                ids[label] = free.pop(key(name, i))
+    if not ids:
         raise VisionTasksError(
             f"The model knows {', '.join(own.names[:5])}; the data are about {', '.join(wanted.names[:5])}. "
             "They have no category in common: is it the right checkpoint for these data?"
         )
-    head.categories = replace(own, ids=aligned)
+    return replace(own, ids=tuple(ids.get(label, -1 - label) for label in range(len(own))))
 
 
 def default_data(checkpoint: Path) -> DataConfig | None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from vision_tasks.config import TrainConfig
 from vision_tasks.data.dataset import RawBatch
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_results import results_of
 from vision_tasks.metrics.coco_summary import CocoSummary
@@ -71,6 +72,9 @@ class TrainingModule(LightningModule):
         batch = self.model.preprocess(raw.images, raw.targets, raw.min_size)
         losses = self.model.losses(batch)
         weights = self.config.loss_weights
+        if weights.keys() - losses.keys():
+            unknown, known = ", ".join(sorted(weights.keys() - losses.keys())), ", ".join(losses)
+            raise VisionTasksError(f"train.loss_weights names {unknown}; the model's losses are {known}.")
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return {"loss": total, "losses": {name: loss.detach() for name, loss in losses.items()}}
 
@@ -88,9 +92,7 @@ class TrainingModule(LightningModule):
         # Not `trainer.estimated_stepping_batches`: it starts the loader, before a resumed run knows where it stood.
         loader: DataLoader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
         per_epoch = math.ceil(len(loader) / self.trainer.accumulate_grad_batches)
-        total = per_epoch * (self.trainer.max_epochs or 1)
-        if self.trainer.max_steps > 0:
-            total = min(total, self.trainer.max_steps)
+        total = self.trainer.max_steps if self.trainer.max_steps > 0 else per_epoch * (self.trainer.max_epochs or 1)
         schedule = make_schedule(optimizer, settings, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

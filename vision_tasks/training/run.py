@@ -17,6 +17,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
@@ -28,13 +29,13 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_summary import CocoSummary
-from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.models.registry import create_model
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
 from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
-from vision_tasks.training.splits import read_splits
+from vision_tasks.training.splits import read_splits, truth_of
+from vision_tasks.weights.files import AVERAGED, MODEL, read_file
 
 log = logging.getLogger("vision_tasks")
 
@@ -75,19 +76,20 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     if resume is not None and not resume.is_file():
         raise VisionTasksError(f"There is no checkpoint {resume} to resume from.")
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
-    train, val, val_split = read_splits(config.data)
+    train, val = read_splits(config.data)
     model = model_for(config, train)
-    folder = run_folder(config, resume)
-    metric = CocoMetric(CocoTruth.from_file(val_split.annotations)) if val_split is not None else None
+    metric = CocoMetric(truth_of(val)) if val is not None else None
     module = TrainingModule(model, config.train, metric, config.data.batch_size)
     data = data_module(config, train, val)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        describe_run(folder, config)
+    if resume is not None:
+        check_resumable(resume, module)
+    folder = run_folder(config, resume)
 
     guard = NonFiniteGuard(folder)
     checkpoints = Checkpoints(folder, guard, config.train.patience)
     polite = PoliteInterrupt(checkpoints)
-    callbacks = [MetricsLog(folder / "metrics.csv", config.train.log_every), guard, checkpoints, polite]
+    callbacks = [_Description(folder, config), MetricsLog(folder / "metrics.csv", config.train.log_every)]
+    callbacks += [guard, checkpoints, polite]
     trainer = make_trainer(config.train, [*callbacks, TrainingProgress(console)], folder)
     interrupted = False
     with polite.listening(), quiet_lightning():
@@ -110,6 +112,25 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
         interrupted=interrupted,
         val=val,
     )
+
+
+def check_resumable(path: Path, module: TrainingModule) -> None:
+    """Whether a run can go on from this file with this model.
+
+    Raises:
+        VisionTasksError: it is no last.ckpt, or its weights are those of another model or of other settings.
+    """
+    content = read_file(path)
+    if "optimizer_states" not in content or not isinstance(content.get("state_dict"), dict):
+        raise VisionTasksError(f"{path} cannot be resumed from: it holds no optimiser. Give the run's last.ckpt.")
+    state = content["state_dict"]
+    if any(name.startswith(AVERAGED) for name in state) != (module.averaged is not None):
+        raise VisionTasksError(f"{path} was made with another train.average. Resume with the same.")
+    for name, value in module.model.state_dict().items():
+        if MODEL + name not in state or state[MODEL + name].shape != value.shape:
+            raise VisionTasksError(
+                f"{path} holds another model: {name} does not fit. Resume with the same model options and data."
+            )
 
 
 def model_for(config: Config, train: Records) -> VisionModel:
@@ -136,20 +157,20 @@ def data_module(config: Config, train: Records | None, val: Records | None) -> D
 
 def make_trainer(config: TrainConfig, callbacks: list[pl.Callback], folder: Path | None) -> pl.Trainer:
     """Lightning's trainer; its sampler, checkpoints and bar are switched off, ours stand in `callbacks`."""
-    accelerator = choose_device(config.device).type
+    device = choose_device(config.device)
     loggers: list[Any] = []
     if folder is not None and find_spec("tensorboard"):
         from lightning.pytorch.loggers import TensorBoardLogger
 
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     with quiet_lightning():
-        return pl.Trainer(
-            accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
-            devices=config.devices,
+        return _trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=[device.index] if device.index is not None and config.devices == 1 else config.devices,
             num_nodes=config.nodes,
             strategy=strategy_of(config),
             precision=_PRECISIONS[config.precision],
-            max_epochs=config.epochs,
+            max_epochs=-1 if config.max_steps else config.epochs,
             max_steps=config.max_steps or -1,
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.clip,
@@ -166,13 +187,25 @@ def make_trainer(config: TrainConfig, callbacks: list[pl.Callback], folder: Path
         )
 
 
+def _trainer(**options: Any) -> pl.Trainer:
+    try:
+        return pl.Trainer(**options)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise VisionTasksError(
+            f"These devices, strategy or precision cannot be used together here: {reason}"
+        ) from error
+
+
 def strategy_of(config: TrainConfig) -> Any:
     """Lightning's strategy; several processes keep their own batch statistics (see `TrainingModule`).
 
     Buffers must not be broadcast at every forward pass: in evaluation ranks may have unequal numbers of batches, and
     the one that has more would wait for ever.
     """
-    several = config.nodes > 1 or config.devices not in (1, "1", "auto") or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = config.nodes > 1 or config.devices not in (1, "1") or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if config.devices in ("auto", -1, "-1") and choose_device(config.device).type == "cuda":
+        several = several and torch.cuda.device_count() > 1
     if config.strategy in ("auto", "ddp") and several:
         return DDPStrategy(broadcast_buffers=False)
     return config.strategy
@@ -192,10 +225,12 @@ def run_folder(config: Config, resume: Path | None = None) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         if config.run.name is not None:
             folder = parent / config.run.name
-            if (folder / "last.ckpt").exists() and "LOCAL_RANK" not in os.environ:
+            if any((folder / name).exists() for name in ("last.ckpt", "best.ckpt", "metrics.csv")):
+                last = folder / "last.ckpt"
                 raise VisionTasksError(
-                    f"{folder} already holds a run. Go on with it by --resume {folder / 'last.ckpt'}, "
-                    "or give another run.name."
+                    f"{folder} already holds a run. "
+                    + (f"Go on with it by --resume {last}, or give" if last.exists() else "Remove it, or give")
+                    + " another run.name."
                 )
             folder.mkdir(exist_ok=True)
         else:
@@ -232,6 +267,17 @@ def describe_run(folder: Path, config: Config) -> None:
         except PackageNotFoundError:
             lines.append(f"{package} (not installed as a package)")
     (folder / "environment.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class _Description(pl.Callback):
+    """Writes what the run is once it really runs: a resume that fails must not change the recipe."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            describe_run(self.folder, self.config)
 
 
 class quiet_lightning:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from vision_tasks.config import DataConfig, Split
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.images import check_images
 from vision_tasks.data.layout import find_coco
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.structures import Categories
 
 log = logging.getLogger("vision_tasks")
@@ -40,8 +43,33 @@ def read_split(split: Split, name: str, categories: Categories | None = None) ->
     return records
 
 
-def read_splits(config: DataConfig) -> tuple[Records, Records | None, Split | None]:
-    """Training records, validation records with the same categories, and where the latter's truth stands.
+def truth_of(records: Records) -> CocoTruth:
+    """What a prediction is judged by: all annotations as written, also those that training leaves out as unsound.
+
+    From the records, not the file: they have mended what can be mended (text for numbers, a missing area), and their
+    categories are the model's, whatever numbers the validation file gives them.
+    """
+    image_of = np.repeat(records.image_ids, np.diff(records.first))
+    whole = np.isfinite(records.boxes).all(axis=1)
+    heights, widths = np.asarray(records.heights, np.int64), np.asarray(records.widths, np.int64)
+    known = (heights > 0) & (widths > 0)
+    ids = np.asarray(records.categories.ids, np.int64)
+    return CocoTruth.from_arrays(
+        image_ids=records.image_ids,
+        category_ids=ids,
+        annotation_image_ids=image_of[whole],
+        annotation_category_ids=ids[records.labels[whole]],
+        boxes=records.boxes[whole],
+        area=records.areas[whole],
+        is_crowd=records.is_crowd[whole],
+        annotation_ids=records.annotation_ids[whole],
+        category_names=records.categories.names,
+        image_sizes=np.where(known[:, None], np.stack((heights, widths), axis=1), -1),
+    )
+
+
+def read_splits(config: DataConfig) -> tuple[Records, Records | None]:
+    """Training records, and validation records (None if there are none) with the same categories.
 
     Raises:
         VisionTasksError: no training data.
@@ -54,5 +82,5 @@ def read_splits(config: DataConfig) -> tuple[Records, Records | None, Split | No
     val = split_of(config, "val")
     if val is None:
         log.warning("There is no validation data: nothing is evaluated, and best.ckpt is the last.")
-        return records, None, None
-    return records, read_split(val, "val", records.categories), val
+        return records, None
+    return records, read_split(val, "val", records.categories)
