@@ -139,3 +139,77 @@ def test_a_named_run_is_not_overwritten(recipe: Recipe) -> None:
     run.fit(recipe("train.epochs=1", "train.max_steps=1", "run.name=once"))
     with pytest.raises(vt.VisionTasksError, match="already holds a run"):
         run.fit(recipe("train.epochs=1", "run.name=once"))
+
+
+def test_without_validation_data_best_is_the_last(recipe: Recipe, scenes: Path) -> None:
+    train = scenes / "annotations" / "instances_train.json"
+    config = recipe("train.epochs=1", f"data={train}", "run.name=no-val")
+    done = run.fit(config)
+    assert done.summary is None
+    assert done.best is not None
+    assert report(done, config) == done.folder / "index.html"
+    assert len(vt.load(done.best).categories) == 5
+
+
+def test_resume_refuses_what_does_not_fit_and_leaves_the_recipe(recipe: Recipe) -> None:
+    done = run.fit(recipe("train.epochs=1", "run.name=r"))
+    written = (done.folder / "config.yaml").read_text()
+    for overrides, match in (
+        (("model.hidden=16",), r"model\.hidden is 16"),
+        (("train.average=0.9",), r"another train\.average"),
+    ):
+        with pytest.raises(vt.VisionTasksError, match=match):
+            run.fit(recipe("train.epochs=2", "run.name=r", *overrides), resume=done.last)
+    with pytest.raises(vt.VisionTasksError, match="holds no optimiser"):
+        run.fit(recipe("train.epochs=2", "run.name=r"), resume=done.best)
+    assert (done.folder / "config.yaml").read_text() == written
+
+
+@pytest.mark.parametrize("shift", ["swapped", "beyond"])
+def test_validation_may_number_its_categories_differently(
+    recipe: Recipe, scenes: Path, tmp_path: Path, shift: str
+) -> None:
+    """The same data under other category ids gives the same AP, in training and in `evaluate`."""
+    content = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    new = {c["id"]: (6 - c["id"] if shift == "swapped" else c["id"] + 50) for c in content["categories"]}
+    for entry in content["categories"]:
+        entry["id"] = new[entry["id"]]
+    for entry in content["annotations"]:
+        entry["category_id"] = new[entry["category_id"]]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content))
+    options = ("train.epochs=6", "train.evaluate_every=6", "train.optimizer.name=adamw", "train.optimizer.rate=0.003")
+    plain = run.fit(recipe(*options, "run.name=plain"))
+    config = recipe(
+        *options, "run.name=other", f"data.train.annotations={scenes}/annotations/instances_train.json",
+        f"data.train.images={scenes}/images/train", f"data.val.annotations={other}",
+        f"data.val.images={scenes}/images/val",
+    )  # fmt: skip
+    renumbered = run.fit(config)
+    assert plain.summary.numbers["AR100"] > 0.01, "nothing was found, so the comparison says nothing"
+    assert renumbered.summary.numbers == plain.summary.numbers
+    model = vt.load(renumbered.best)
+    ids = model.categories.ids
+    assert evaluate(model, config.data, settings=config.train).summary.numbers == plain.summary.numbers
+    assert model.categories.ids == ids
+
+
+def test_interrupt_waits_for_whole_steps(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked inside an accumulation, the run stops at its end, and resumes to the same weights."""
+    options = ("train.epochs=2", "train.accumulate=2")
+    straight = run.fit(recipe(*options, "run.name=straight"))
+    original = callbacks.PoliteInterrupt.on_train_batch_start
+
+    def ask(self: callbacks.PoliteInterrupt, trainer: object, module: object, batch: object, index: int) -> None:
+        if index == 1:
+            self.asked = True
+        original(self, trainer, module, batch, index)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.PoliteInterrupt, "on_train_batch_start", ask)
+        broken = run.fit(recipe(*options, "run.name=broken"))
+    assert torch.load(broken.last, weights_only=True)["global_step"] == 1
+    resumed = run.fit(recipe(*options, "run.name=broken"), resume=broken.last)
+    found = weights(resumed.last)
+    for name, value in weights(straight.last).items():
+        assert torch.equal(value, found[name]), name

@@ -90,6 +90,8 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
     if len(broken) == len(paths):
         raise VisionTasksError(f"None of the {len(paths)} images could be read. The first: {broken[0]}")
     say(f"{len(paths) - len(broken)} images, {writer.objects} objects: {out}")
+    if not writer.objects and form != "none":
+        say(f"Nothing scored {threshold} or more. Try a lower --threshold; evaluate prints the best per category.")
     if broken:
         say(f"{len(broken)} images could not be read (see above).")
     return 1 if broken else 0

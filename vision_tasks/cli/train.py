@@ -29,6 +29,9 @@ def run(options: list[str], resume: Path | None) -> None:
     """Train, draw curves and samples, say what to do next."""
     from vision_tasks.errors import VisionTasksError
 
+    if resume is not None and not resume.is_file():
+        hint = f" Give {resume / 'last.ckpt'}." if (resume / "last.ckpt").is_file() else " Give a run's last.ckpt."
+        raise VisionTasksError(f"There is no checkpoint {resume} to resume from.{hint}")
     if resume is not None and all("=" in o for o in options) and (resume.parent / "config.yaml").is_file():
         options = [str(resume.parent / "config.yaml"), *options]  # as it was, but for what is said now
     config = recipe(options)

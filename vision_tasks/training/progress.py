@@ -38,7 +38,7 @@ class TrainingProgress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        if index % _LOOK_EVERY == 0:
+        if index % _LOOK_EVERY == 0 or not self._loss:
             self._loss = float(outputs["loss"])
         now, step = time.monotonic(), trainer.global_step
         rate = (step - self._began_step) / max(now - self._began_at, 1e-9)

@@ -29,13 +29,14 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.models.checkpoint import load
 from vision_tasks.models.registry import create_model
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
 from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.splits import read_splits, truth_of
-from vision_tasks.weights.files import AVERAGED, MODEL, read_file
+from vision_tasks.weights.files import AVERAGED, read_file
 
 log = logging.getLogger("vision_tasks")
 
@@ -73,16 +74,13 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
         VisionTasksError: unusable data or options, or a loss that is not finite.
     """
     console = console or Console(stderr=True)
-    if resume is not None and not resume.is_file():
-        raise VisionTasksError(f"There is no checkpoint {resume} to resume from.")
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
     train, val = read_splits(config.data)
-    model = model_for(config, train)
+    model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     metric = CocoMetric(truth_of(val)) if val is not None else None
     module = TrainingModule(model, config.train, metric, config.data.batch_size)
     data = data_module(config, train, val)
-    if resume is not None:
-        check_resumable(resume, module)
+    choose_device(config.train.device)
     folder = run_folder(config, resume)
 
     guard = NonFiniteGuard(folder)
@@ -90,7 +88,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     polite = PoliteInterrupt(checkpoints)
     callbacks = [_Description(folder, config), MetricsLog(folder / "metrics.csv", config.train.log_every)]
     callbacks += [guard, checkpoints, polite]
-    trainer = make_trainer(config.train, [*callbacks, TrainingProgress(console)], folder)
+    trainer = make_trainer(config.train, [*callbacks, TrainingProgress(console)], folder, evaluates=val is not None)
     interrupted = False
     with polite.listening(), quiet_lightning():
         try:
@@ -114,23 +112,33 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     )
 
 
-def check_resumable(path: Path, module: TrainingModule) -> None:
-    """Whether a run can go on from this file with this model.
+def resumed_model(path: Path, config: Config, train: Records) -> VisionModel:
+    """The model of a last.ckpt, whose weights files need not be there any more.
 
     Raises:
-        VisionTasksError: it is no last.ckpt, or its weights are those of another model or of other settings.
+        VisionTasksError: it is no last.ckpt, or the recipe or the data ask for another model.
     """
     content = read_file(path)
     if "optimizer_states" not in content or not isinstance(content.get("state_dict"), dict):
         raise VisionTasksError(f"{path} cannot be resumed from: it holds no optimiser. Give the run's last.ckpt.")
-    state = content["state_dict"]
-    if any(name.startswith(AVERAGED) for name in state) != (module.averaged is not None):
+    model = load(path)
+    assert model.blueprint is not None
+    if any(name.startswith(AVERAGED) for name in content["state_dict"]) != (config.train.average is not None):
         raise VisionTasksError(f"{path} was made with another train.average. Resume with the same.")
-    for name, value in module.model.state_dict().items():
-        if MODEL + name not in state or state[MODEL + name].shape != value.shape:
+    built = {"name": model.blueprint.builder, **model.blueprint.arguments}
+    for option, value in config.model.items():
+        if option not in ("weights", "backbone_weights") and option in built and _plain(built[option]) != _plain(value):
             raise VisionTasksError(
-                f"{path} holds another model: {name} does not fit. Resume with the same model options and data."
+                f"model.{option} is {value!r}, but {path} holds a model with {built[option]!r}. "
+                "A resumed run keeps its model; start a new run for another."
             )
+    if model.categories.names != train.categories.names:
+        raise VisionTasksError(f"{path} knows {', '.join(model.categories.names[:5])}; the data have other categories.")
+    return model
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def model_for(config: Config, train: Records) -> VisionModel:
@@ -155,9 +163,13 @@ def data_module(config: Config, train: Records | None, val: Records | None) -> D
     )
 
 
-def make_trainer(config: TrainConfig, callbacks: list[pl.Callback], folder: Path | None) -> pl.Trainer:
+def make_trainer(
+    config: TrainConfig, callbacks: list[pl.Callback], folder: Path | None, evaluates: bool = True
+) -> pl.Trainer:
     """Lightning's trainer; its sampler, checkpoints and bar are switched off, ours stand in `callbacks`."""
     device = choose_device(config.device)
+    if config.precision == "16" and device.type == "cpu":
+        raise VisionTasksError("train.precision=16 needs a GPU; on the CPU use bf16 or 32.")
     loggers: list[Any] = []
     if folder is not None and find_spec("tensorboard"):
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -183,6 +195,7 @@ def make_trainer(config: TrainConfig, callbacks: list[pl.Callback], folder: Path
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            limit_val_batches=None if evaluates else 0,
             use_distributed_sampler=False,
         )
 
@@ -258,7 +271,8 @@ def _next_folder(parent: Path, name: str) -> Path:
 def describe_run(folder: Path, config: Config) -> None:
     """config.yaml, command.txt and environment.txt: enough to do it again."""
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    (folder / "command.txt").write_text(shlex.join(sys.argv) + "\n", encoding="utf-8")
+    with (folder / "command.txt").open("a", encoding="utf-8") as file:  # a line for the start, one for every resume
+        file.write(shlex.join(sys.argv) + "\n")
     lines = [f"python {platform.python_version()} on {platform.platform()}", f"cpu cores {os.cpu_count()}"]
     lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     for package in ("vision_tasks", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy"):

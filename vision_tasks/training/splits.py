@@ -38,6 +38,12 @@ def read_split(split: Split, name: str, categories: Categories | None = None) ->
     assert split.images is not None
     records = check_images(read_coco(Path(split.annotations), Path(split.images), categories))
     log.info("%s: %d images, %d objects in %s", name, len(records), len(records.boxes), split.annotations)
+    counts = np.bincount(records.labels[records.usable & ~records.is_crowd], minlength=len(records.categories))
+    if not counts.any():
+        log.warning("%s: no object is annotated; there is nothing to learn or to judge by.", name)
+    elif name == "train" and not counts.all():
+        unseen = [n for n, c in zip(records.categories.names, counts, strict=True) if not c]
+        log.warning("train: nobody annotated %s.", ", ".join(unseen[:8]) + (" ..." if len(unseen) > 8 else ""))
     if len(records.problems):
         log.warning("%s", records.problems.summary())
     return records
@@ -77,6 +83,9 @@ def read_splits(config: DataConfig) -> tuple[Records, Records | None]:
     train = split_of(config, "train")
     if train is None:
         where = f"in {config.path}" if config.path else "named"
+        if config.path is not None and config.path.is_dir():
+            others = sorted(p.relative_to(config.path).as_posix() for p in config.path.glob("**/*.json"))[:6]
+            where += f" (JSON files there: {', '.join(others)}; is one of them cut off, or not of COCO's form?)"
         raise VisionTasksError(f"There is no training data {where}. Give data=FOLDER, or data.train.annotations=FILE.")
     records = read_split(train, "train")
     val = split_of(config, "val")
