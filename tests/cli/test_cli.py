@@ -241,3 +241,16 @@ def test_as_a_program(checkpoint: Path, tmp_path: Path) -> None:
     assert good.returncode == 0, good.stderr
     assert good.stderr == ""
     assert (tmp_path / "predictions" / "x.jpg").is_file()
+
+
+def test_originals_are_never_overwritten_nor_drawings_read(cli, checkpoint: Path, tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", "a.jpg", "b.png")
+    before = (tmp_path / "photos" / "a.jpg").read_bytes()
+    done = cli("predict", checkpoint, tmp_path / "photos", "--out", tmp_path / "photos")
+    assert done.code == 2
+    assert "another --out" in done.err
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == before
+    for _ in range(2):  # the second time, the first time's drawings lie below the source
+        done = cli("predict", checkpoint, tmp_path / "photos", "--out", tmp_path / "photos" / "drawn", "--threshold", 0)
+        assert done.code == 0
+        assert "2 images" in done.out
