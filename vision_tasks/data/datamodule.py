@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 import cv2
@@ -171,6 +172,17 @@ class DataModule(LightningDataModule):
 
 class ResumableLoader(DataLoader):
     """A DataLoader of which Lightning knows that it can resume inside an epoch; `DataModule` keeps the place."""
+
+    def __iter__(self) -> Any:
+        """As DataLoader's; workers are born deaf to Ctrl-C, as spawned ones import for seconds before they can be."""
+        if self.num_workers == 0 or not hasattr(signal, "pthread_sigmask"):
+            return super().__iter__()
+        resource_tracker.ensure_running()  # its own start would lift the block
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it; here it only waits
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing of its own."""
