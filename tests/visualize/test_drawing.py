@@ -206,7 +206,11 @@ def test_matching_by_hand():
 
 
 def test_comparison_of_tiny_images():
-    draw_comparison(np.zeros((1, 1), np.uint8), Target(1, (1, 1)), predicted((1, 1), [[0, 0, 1, 1]]))
+    drawn = draw_comparison(np.zeros((1, 1), np.uint8), Target(1, (1, 1)), predicted((1, 1), [[0, 0, 1, 1]]))
+    assert drawn.dtype == np.uint8
+    assert drawn.shape[0] >= 1
+    assert drawn.shape[1] >= 2
+    assert drawn.shape[2] == 3
 
 
 def test_contact_sheet():

@@ -22,7 +22,6 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: of each map `forward` returns, by level name, finest first.
-        stages: five modules, C1 (the stem) to C5. `aliases` of published weight names live in `weights/`.
     """
 
     channels: dict[str, int]

@@ -60,8 +60,6 @@ class DataModule(LightningDataModule):
         multiprocessing_context: str | None = None,
     ) -> None:
         super().__init__()
-        # With fewer validation batches than ranks some rank gets none; metrics are synchronised at the end only.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.train, self.val = train, val
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.transforms, self.min_sizes, self.seed = transforms, tuple(min_sizes), seed

@@ -133,11 +133,6 @@ class TrainingModule(LightningModule):
         """Make the checkpoint whole: `vision_tasks.load` needs nothing else."""
         checkpoint[KEY] = describe(self.model)
 
-    def predict_losses(self, raw: RawBatch) -> dict[str, Tensor]:
-        """Every loss of one batch, without gradients; for looking at a batch again."""
-        with torch.no_grad():
-            return self.model.losses(self.model.preprocess(raw.images, raw.targets, raw.min_size))
-
 
 def _only(prediction: Prediction, known: Tensor) -> Prediction:
     """Without detections of categories that the truth does not know."""
