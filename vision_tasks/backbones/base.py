@@ -22,9 +22,11 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: of each map `forward` returns, by level name, finest first.
+        left_out: how names start of the weights in a published file that the backbone has no use for.
     """
 
     channels: dict[str, int]
+    left_out: tuple[str, ...] = ("fc.", "classifier.")
 
     def __init__(self, channels: dict[str, int]) -> None:
         super().__init__()
@@ -32,7 +34,10 @@ class Backbone(nn.Module):
         self._frozen: list[nn.Module] = []
 
     def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
-        """(level, modules applied one after another to reach it from the level before), C1 to C5."""
+        """(level, modules applied one after another to reach it from the level before), finest first.
+
+        C1 to the coarsest there is. A level may come in two parts: "C5_first", "C5".
+        """
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -50,8 +55,8 @@ class Backbone(nn.Module):
         """Train only the last `trainable_stages` of the five; the others keep weights and statistics for good."""
         if not 0 <= trainable_stages <= 5:
             raise ValueError(f"trainable_stages must be 0..5 (5 trains everything), not {trainable_stages}")
-        for _, modules in self.stages()[: 5 - trainable_stages]:
-            for module in modules:
+        for level, modules in self.stages():
+            for module in modules if int(level[1]) <= 5 - trainable_stages else ():
                 module.requires_grad_(False)
                 self._frozen.append(module)
         self.train(self.training)

@@ -1,31 +1,30 @@
-"""MobileNetV2 (Sandler et al. 2018) with torchvision's layers and parameter names."""
+"""MobileNetV2 (Sandler et al. 2018) and V3 (Howard et al. 2019) with torchvision's layers and parameter names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from torch import nn
-from torchvision.models import mobilenet_v2 as build_body
+import torchvision
 
-from vision_tasks.backbones.base import LEVELS, NORMS, Backbone
+from vision_tasks.backbones.chain import Chain, children_of, set_norm
 
-# Each level ends with the last block before the next halving.
-_ENDS = (2, 4, 7, 14, 19)
-_WIDTHS = (16, 24, 32, 96, 1280)
+# Index in `features` of the last block of each level, and of the first block of C5.
+_ENDS = {
+    "mobilenet_v2": {"C1": 1, "C2": 3, "C3": 6, "C4": 13, "C5_first": 14, "C5": 18},
+    "mobilenet_v3_large": {"C1": 1, "C2": 3, "C3": 6, "C4": 12, "C5_first": 13, "C5": 16},
+    "mobilenet_v3_small": {"C1": 0, "C2": 1, "C3": 3, "C4": 8, "C5_first": 9, "C5": 12},
+}
 
 
-class MobileNetV2(Backbone):
-    """torchvision's `mobilenet_v2` without its classifier. C5 is the last 1×1 convolution's output."""
+def mobilenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+    """MobileNetV2, V3-Large or V3-Small by torchvision's name, randomly initialised as torchvision does.
 
-    def __init__(self, norm: str, levels: Sequence[str], norm_eps: float = 1e-5) -> None:
-        super().__init__({level: width for level, width in zip(LEVELS, _WIDTHS, strict=True) if level in levels})
-        body = build_body(weights=None, norm_layer=partial(NORMS[norm], eps=norm_eps))
-        self.features: nn.Sequential = body.features
-
-    def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
-        starts = (0, *_ENDS)
-        return [
-            (level, [self.features[i] for i in range(start, end)])
-            for level, start, end in zip(LEVELS, starts, _ENDS, strict=False)
-        ]
+    A level ends with the last block before the next halving; C5 is the output of the last 1×1 convolution. There is one
+    more level, "C5_first": the output of the first block at 1/32 of the size. torchvision's R-CNNs on MobileNets read
+    ("C5_first", "C5"), both at 1/32. Sides are rounded up.
+    """
+    body = getattr(torchvision.models, name)(weights=None)
+    set_norm(body, norm, norm_eps)
+    widths = {level: body.features[i].out_channels for level, i in _ENDS[name].items()}
+    ends = {level: f"features.{i}" for level, i in _ENDS[name].items()}
+    return Chain(body, children_of(body, "features"), ends, widths, levels)

@@ -14,7 +14,11 @@ from vision_tasks.weights.files import sha256
 
 # torchvision's first ImageNet weights: those its detectors were trained from.
 IMAGENET = dict.fromkeys(
-    ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "mobilenet_v2"), "IMAGENET1K_V1"
+    (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
+        *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
+    ),
+    "IMAGENET1K_V1",
 )
 
 DETECTORS = {
