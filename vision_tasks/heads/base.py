@@ -19,9 +19,11 @@ class Head(nn.Module):
         columns: (K,) int64 buffer: the output that belongs to each label. Published COCO weights have 91 outputs,
             background and 80 real categories among them; picking after the softmax leaves scores those of the
             full output, and the unused never come out.
+        background: the output that means "nothing", if there is one.
     """
 
     columns: Tensor
+    background: int | None = None
 
     def __init__(self, categories: Categories, levels: Sequence[str], columns: Sequence[int]) -> None:
         super().__init__()
@@ -38,3 +40,24 @@ class Head(nn.Module):
     def predict(self, features: dict[str, Tensor], batch: Batch) -> list[Prediction]:
         """One prediction per image, on the network's grid."""
         raise NotImplementedError
+
+    def tensors(self, features: dict[str, Tensor], image_sizes: Tensor, canvas: tuple[int, int]) -> dict[str, Tensor]:
+        """What `predict` says in tensors of fixed shape, for `torch.export` and whatever runs its programs.
+
+        Args:
+            image_sizes: (B, 2) height and width of each image on the canvas. canvas: (height, width) of the batch.
+
+        Returns:
+            boxes (B, D, 4) in network pixels, labels (B, D) int64, scores (B, D), count (B,) int64, and masks
+            (B, D, 28, 28) of a head that has them: D detections an image, zeros after the first `count`.
+        """
+        raise NotImplementedError
+
+    def class_parameters(self) -> dict[str, tuple[int, int]]:
+        """Parameters that hold one part per class output: name in this module -> (before, after).
+
+        The first dimension of such a parameter is before × outputs × after: (1, 4) for R-CNN's boxes per class,
+        (anchors, 1) for a dense head that scores all anchors of a cell. With it a fine-tune keeps the parts of
+        categories that a weight file knows by the same name.
+        """
+        return {}

@@ -118,7 +118,7 @@ class RoIBoxStage(nn.Module):
         boxes = clip(decode_boxes(deltas[row, column], proposals[row], DELTA_WEIGHTS), size)
         chosen_scores = scores[row, label]
         # Suppression by output column, not label: the same groups as torchvision's, so the same rounding.
-        keep = select(
+        keep, _ = select(
             boxes, chosen_scores, column,
             iou_threshold=self.iou_threshold, top_k=self.detections_per_image, min_size=1e-2,
         )  # fmt: skip

@@ -91,7 +91,7 @@ class RPN(nn.Module):
         proposals = []
         for image_boxes, image_scores, size in zip(boxes, scores, batch.image_sizes, strict=True):
             image_boxes = clip(image_boxes, size)
-            chosen = select(
+            chosen, _ = select(
                 image_boxes, image_scores, group,
                 iou_threshold=self.iou_threshold, top_k=kept, min_size=self.min_size,
             )  # fmt: skip

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,10 +25,17 @@ class Preprocess:
     """Resize, normalise, pad.
 
     Attributes:
-        min_size: length the shorter side is brought to. max_size: unless the longer side would pass this.
-        mean, std: per channel, of images scaled to 0..1, in RGB order.
-        stride: the canvas is padded at the right and the bottom to a multiple of this, with the mean colour (0 after
-            normalising).
+        resize: "shortest": the shorter side becomes `min_size`, unless the longer one would pass `max_size`;
+            "stretch": to `size`, whatever the shape was; "letterbox": as large as fits into `size`, the rest padded;
+            "none": as it is.
+        min_size, max_size: pixels, for "shortest". size: (height, width), for "stretch" and "letterbox".
+        mean, std: per channel, of images scaled to 0..1, in the order the network takes them. A network that wants
+            0..255 has a mean of 0 and a std of 1 / 255.
+        stride: the canvas is padded to a multiple of this.
+        channel_order: of the network; images always come as RGB.
+        pad_value: in 0..1 before normalising; None is the mean colour, which is 0 after it.
+        place: of a letterboxed image on its canvas: "corner" (top left) or "center".
+        interpolation: "bilinear" or "bicubic". antialias: smooth before shrinking.
     """
 
     min_size: int = 800
@@ -36,9 +43,22 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     stride: int = 32
+    resize: Literal["shortest", "stretch", "letterbox", "none"] = "shortest"
+    size: Size | None = None
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    pad_value: float | None = None
+    place: Literal["corner", "center"] = "corner"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("shortest", "stretch", "letterbox", "none"):
+            raise ValueError(f"resize must be shortest, stretch, letterbox or none, not {self.resize!r}")
+        if self.resize in ("stretch", "letterbox") and (self.size is None or min(self.size) < 1):
+            raise ValueError(f"resize={self.resize!r} needs size=(height, width) in pixels, not {self.size}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Primitives for a checkpoint; `Preprocess(**d)` reads them back."""
+        """Primitives for a checkpoint; `Preprocess.from_dict` reads them back."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -48,10 +68,30 @@ class Preprocess:
         return cls(**arguments)
 
     def network_size(self, size: Size, min_size: int | None = None) -> Size:
-        """(height, width) an image of this size is resized to; sides are rounded down as in torchvision."""
-        short, long = min(size), max(size)
-        scale = min((min_size or self.min_size) / short, self.max_size / long)
-        return max(1, math.floor(size[0] * scale)), max(1, math.floor(size[1] * scale))
+        """(height, width) an image of this size is resized to; sides are rounded down, as peers do.
+
+        min_size: overrides the shorter side, of the image or, for "stretch" and "letterbox", of `size`.
+        """
+        height, width = size
+        if self.resize == "none":
+            return size
+        if self.resize == "shortest":
+            scale = min((min_size or self.min_size) / min(size), self.max_size / max(size))
+        else:
+            canvas = self._canvas_size(min_size)
+            if self.resize == "stretch":
+                return canvas
+            scale = min(canvas[0] / height, canvas[1] / width)
+        return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+
+    def _canvas_size(self, min_size: int | None) -> Size:
+        """`size`, or the same shape with another shorter side, in whole strides."""
+        assert self.size is not None
+        if min_size is None:
+            return self.size
+        scale = min_size / min(self.size)
+        height, width = (max(1, round(side * scale / self.stride)) * self.stride for side in self.size)
+        return height, width
 
     def __call__(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None, min_size: int | None = None
@@ -60,7 +100,7 @@ class Preprocess:
 
         Args:
             images: (C, H, W) each, uint8, uint16, or float in 0..1; RGB. targets: their truths, in original pixels.
-            min_size: instead of `self.min_size`, for multi-scale training.
+            min_size: the shorter side for this batch, for multi-scale training (see `network_size`).
 
         Returns:
             `Batch` with float32 images; target boxes and areas are in network pixels. Masks stay on their own grid
@@ -79,31 +119,49 @@ class Preprocess:
                     f"uint16 or float in 0..1, but got {tuple(image.shape)} {image.dtype}. Convert the image first."
                 )
         sizes = [self.network_size(size, min_size) for size in original]
-        height = math.ceil(max(s[0] for s in sizes) / self.stride) * self.stride
-        width = math.ceil(max(s[1] for s in sizes) / self.stride) * self.stride
+        full = self._canvas_size(min_size) if self.resize == "letterbox" else (1, 1)
+        height, width = (
+            math.ceil(max(full[i], *(size[i] for size in sizes)) / self.stride) * self.stride for i in (0, 1)
+        )
         canvas = torch.zeros((len(images), len(self.mean), height, width), device=images[0].device)
-        for i, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
-            self._draw_into(canvas[i, :, :h, :w], image)
+        if self.pad_value is not None:
+            canvas += self.normalise(canvas.new_full((len(self.mean), 1, 1), self.pad_value))
+        offsets: list[tuple[float, float]] = [(0.0, 0.0)] * len(images)
+        if self.place == "center":
+            offsets = [((width - w) // 2, (height - h) // 2) for h, w in sizes]
+        for i, (image, (h, w), (x, y)) in enumerate(zip(images, sizes, offsets, strict=True)):
+            self._draw_into(canvas[i, :, int(y) : int(y) + h, int(x) : int(x) + w], image)
         scales = [(n[1] / o[1], n[0] / o[0]) for n, o in zip(sizes, original, strict=True)]
         moved = None
         if targets is not None:
-            moved = [_scaled(t, s, size) for t, s, size in zip(targets, scales, sizes, strict=True)]
-        return Batch(canvas, sizes, original, scales, [(0.0, 0.0)] * len(images), moved)
+            moved = [_moved(*parts) for parts in zip(targets, scales, offsets, sizes, strict=True)]
+        return Batch(canvas, sizes, original, scales, offsets, moved)
+
+    def normalise(self, pixels: Tensor, full: float = 1.0) -> Tensor:
+        """(..., C, H, W) float pixels in 0..full, in the network's channel order, to what the network takes."""
+        std = pixels.new_tensor(self.std)[:, None, None]
+        mean = pixels.new_tensor(self.mean)[:, None, None]
+        # One pass: (pixels / full - mean) / std.
+        return torch.addcmul(-mean / std, pixels, 1 / (full * std))
 
     def _draw_into(self, window: Tensor, image: Tensor) -> None:
         full = _FULL_SCALE.get(image.dtype, 1.0)
         pixels = image.float()
+        if self.channel_order == "bgr":
+            pixels = pixels.flip(0)
         if pixels.shape[-2:] != window.shape[-2:]:
             size = (window.shape[-2], window.shape[-1])
-            pixels = F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
-        std = pixels.new_tensor(self.std)[:, None, None]
-        mean = pixels.new_tensor(self.mean)[:, None, None]
-        # One pass: (pixels / full - mean) / std.
-        torch.addcmul(-mean / std, pixels, 1 / (full * std), out=window)
+            pixels = F.interpolate(
+                pixels[None], size=size, mode=self.interpolation, align_corners=False, antialias=self.antialias
+            )[0]
+        window.copy_(self.normalise(pixels, full))
 
 
-def _scaled(target: Target, scale: tuple[float, float], size: Size) -> Target:
+def _moved(target: Target, scale: tuple[float, float], offset: tuple[float, float], size: Size) -> Target:
+    """Boxes and areas in pixels of the canvas."""
     x, y = scale
-    boxes = None if target.boxes is None else target.boxes * target.boxes.new_tensor((x, y, x, y))
+    boxes = None
+    if target.boxes is not None:
+        boxes = target.boxes * target.boxes.new_tensor((x, y, x, y)) + target.boxes.new_tensor(offset * 2)
     area = None if target.area is None else target.area * (x * y)
     return dataclasses.replace(target, size=size, boxes=boxes, area=area)

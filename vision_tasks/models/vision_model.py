@@ -82,6 +82,19 @@ class VisionModel(nn.Module):
             _on_original_grid(_merged([part[i] for part in parts]), batch, i) for i in range(len(batch.original_sizes))
         ]
 
+    def tensors(self, images: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
+        """`predict` in tensors of fixed shape, in network pixels (see `Head.tensors`).
+
+        Args:
+            images: (B, C, H, W) normalised and padded. image_sizes: (B, 2) height and width of each before padding.
+        """
+        features = self.features(images)
+        canvas = (images.shape[-2], images.shape[-1])
+        merged: dict[str, Tensor] = {}
+        for head in self.named_heads().values():
+            merged |= head.tensors(features, image_sizes, canvas)
+        return merged
+
     def forward(self, batch: Batch) -> dict[str, Tensor] | list[Prediction]:
         """Losses in training mode, predictions in evaluation mode."""
         return self.losses(batch) if self.training else self.predict(batch)
