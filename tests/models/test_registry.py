@@ -14,6 +14,7 @@ import vision_tasks as vt
 from tests.tiny_model import OPTIONS, tiny_model
 from vision_tasks.models import registry
 from vision_tasks.models.faster_rcnn import faster_rcnn
+from vision_tasks.weights.torchvision import coco_categories
 
 
 def test_known_models_and_their_options() -> None:
@@ -107,6 +108,65 @@ def test_weights_for_other_categories_keep_what_fits(tmp_path: Path, caplog: pyt
     assert model.heads["objects"].roi.scores.weight.shape[0] == 4
 
 
+def test_categories_of_the_same_name_keep_their_class_outputs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    donor = tiny_model(("cat", "traffic light", "dog"))
+    path = vt.save(donor, tmp_path / "ours.ckpt")
+    with caplog.at_level(logging.WARNING, logger="vision_tasks"):
+        model = vt.create_model("faster_rcnn", ["Dog", "zebra", "Traffic_Light", "owl"], weights=path, **OPTIONS)
+    assert "knows Dog, Traffic_Light" in caplog.text
+    assert "does not know zebra, owl" in caplog.text
+    ours, theirs = model.heads["objects"].roi, donor.heads["objects"].roi
+    for mine, his in ((0, 0), (1, 3), (3, 2)):  # the background, dog, traffic light
+        assert torch.equal(ours.scores.weight[mine], theirs.scores.weight[his])
+        assert torch.equal(ours.deltas.bias.view(-1, 4)[mine], theirs.deltas.bias.view(-1, 4)[his])
+        assert torch.equal(ours.deltas.weight.view(-1, 4, 32)[mine], theirs.deltas.weight.view(-1, 4, 32)[his])
+    assert not torch.isin(ours.scores.weight[[2, 4]], theirs.scores.weight).any()
+
+
+def test_the_same_categories_in_another_order_give_the_same_scores(tmp_path: Path) -> None:
+    donor = tiny_model(("cat", "bird", "dog"))
+    path = vt.save(donor, tmp_path / "ours.ckpt")
+    again = vt.create_model("faster_rcnn", weights=path, **OPTIONS)
+    assert again.categories == donor.categories
+    turned = vt.create_model("faster_rcnn", ["dog", "cat", "bird"], weights=path, **OPTIONS)
+    image = (torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255).to(torch.uint8)
+    with torch.inference_mode():
+        want, same, other = (m.predict(m.preprocess([image]))[0] for m in (donor, again, turned))
+    assert len(want) >= 10
+    torch.testing.assert_close(same.scores, want.scores)
+    torch.testing.assert_close(other.scores, want.scores)
+    names = [donor.categories.names[i] for i in want.labels]
+    assert [turned.categories.names[i] for i in other.labels] == names
+
+
+def test_coco_outputs_are_not_taken_for_ninety_others(tmp_path: Path) -> None:
+    categories, columns, outputs = coco_categories()
+    donor = tiny_model(categories, columns=columns, outputs=outputs)
+    path = tmp_path / "coco.pth"
+    torch.save(donor.state_dict(), path)
+    theirs = {name: value for name, value in donor.state_dict().items()}
+    renamed = {
+        "roi_heads.box_predictor.cls_score.weight": theirs["heads.objects.roi.scores.weight"],
+        "roi_heads.box_predictor.cls_score.bias": theirs["heads.objects.roi.scores.bias"],
+    }
+    torch.save(renamed, path)
+    names = [f"class {i}" for i in range(89)] + ["person"]
+    model = vt.create_model("faster_rcnn", names, weights=path, **OPTIONS)
+    ours = model.heads["objects"].roi.scores.weight
+    assert ours.shape == theirs["heads.objects.roi.scores.weight"].shape
+    assert torch.equal(ours[90], theirs["heads.objects.roi.scores.weight"][1])
+    assert not torch.equal(ours[1], theirs["heads.objects.roi.scores.weight"][1])
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = vt.save(tiny_model(), tmp_path / "ours.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["vision_tasks"]["builder"] = "retinanet"
+    torch.save(content, path)
+    with pytest.raises(vt.VisionTasksError, match="holds a retinanet, not a faster_rcnn"):
+        vt.create_model("faster_rcnn", ["cat"], weights=path, **OPTIONS)
+
+
 @pytest.mark.parametrize("averaged", [False, True])
 def test_ones_own_checkpoint_is_a_weight_file_too(averaged: bool, tmp_path: Path) -> None:
     donor = tiny_model()
@@ -123,6 +183,6 @@ def test_ones_own_checkpoint_is_a_weight_file_too(averaged: bool, tmp_path: Path
 
 def test_weights_without_categories_ask_for_them(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    torch.save(tiny_model().state_dict(), path)
-    with pytest.raises(vt.VisionTasksError, match=r"3 class outputs.*Give its 2 categories"):
+    torch.save({"roi_heads.box_predictor.cls_score.weight": torch.zeros(3, 32)}, path)
+    with pytest.raises(vt.VisionTasksError, match=r"3 class outputs.*Give categories="):
         vt.create_model("faster_rcnn", weights=path, **OPTIONS)

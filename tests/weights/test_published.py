@@ -90,7 +90,7 @@ def test_names_lead_to_their_publishers_files(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(published, "fetch", lambda url: asked.append(url) or Path("x"))
     for backbone in published.IMAGENET:
         published.imagenet_file(backbone)
-    published.detector_file("faster_rcnn", "resnet50")
+    published.detector_file("faster_rcnn", None, "resnet50")
     assert all(u.startswith("https://download.pytorch.org/models/") for u in asked)
     names = [u.rsplit("/", 1)[-1] for u in asked]
     # The digits that torchvision published with its first ImageNet and COCO weights.
@@ -102,5 +102,5 @@ def test_names_lead_to_their_publishers_files(monkeypatch: pytest.MonkeyPatch) -
 def test_what_nobody_published() -> None:
     with pytest.raises(VisionTasksError, match=r"'resnet_narrow'.*There are for: resnet18"):
         published.imagenet_file("resnet_narrow")
-    with pytest.raises(VisionTasksError, match=r"faster_rcnn with resnet18.*faster_rcnn with resnet50"):
-        published.detector_file("faster_rcnn", "resnet18")
+    with pytest.raises(VisionTasksError, match=r"faster_rcnn resnet18.*faster_rcnn resnet50"):
+        published.detector_file("faster_rcnn", None, "resnet18")

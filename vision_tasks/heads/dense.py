@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class DenseHead(Head):
         for i, size in enumerate(batch.image_sizes):
             boxes, labels, scores = detect(
                 self.scores(out.logits[i], None if out.quality is None else out.quality[i]),
-                lambda rows, _, i=i: self.decode(out.boxes[i][rows], out.references[rows]),
+                partial(self._decode_rows, out.boxes[i], out.references),
                 size, self.rule, out.lengths, self.columns,
             )  # fmt: skip
             predictions.append(Prediction(size, self.categories, boxes=boxes, labels=labels, scores=scores))
@@ -74,8 +75,11 @@ class DenseHead(Head):
         for i in range(out.logits.shape[0]):
             boxes, labels, scores, _, count = detect_fixed(
                 self.scores(out.logits[i], None if out.quality is None else out.quality[i]),
-                lambda rows, _, i=i: self.decode(out.boxes[i][rows], out.references[rows]),
+                partial(self._decode_rows, out.boxes[i], out.references),
                 image_sizes[i], self.rule, out.lengths, self.columns,
             )  # fmt: skip
             images.append({"boxes": boxes, "labels": labels, "scores": scores, "count": count})
         return {name: torch.stack([image[name] for image in images]) for name in images[0]}
+
+    def _decode_rows(self, boxes: Tensor, references: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+        return self.decode(boxes[rows], references[rows])

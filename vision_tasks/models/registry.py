@@ -12,10 +12,11 @@ from typing import Any
 
 from vision_tasks.backbones.registry import BACKBONES
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.models import pretrained
 from vision_tasks.models.faster_rcnn import faster_rcnn
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.structures import Categories
-from vision_tasks.weights import files, published, torchvision
+from vision_tasks.weights import files, published
 
 log = logging.getLogger("vision_tasks")
 
@@ -62,11 +63,12 @@ def create_model(
     Args:
         name: see `list_models`.
         categories: names, or COCO category dictionaries. May be left out with COCO `weights`, which bring theirs.
-        weights: of the whole model: "coco" (downloads the publisher's), or a state-dict file of torchvision's twin.
-            With other categories, what fits is kept and the rest starts anew; the log says which.
+        weights: of the whole model: "coco" (downloads the publisher's), or a file: a checkpoint of ours, or a state
+            dict in any of the layouts of `weights.layouts`. With other categories, what fits is kept, also the class
+            outputs of categories of the same name, and the rest starts anew; the log says which.
         backbone_weights: of the backbone alone: "imagenet" (downloads the publisher's), or a state-dict file.
-        options: of the builder (`model_options`). With pretrained weights, `norm` is "frozen" and `trainable_stages` 3
-            unless given, as in torchvision.
+        options: of the builder (`model_options`). With pretrained weights, a model that can freeze stages has
+            `norm="frozen"` and `trainable_stages=3` unless told otherwise, as in torchvision.
 
     Raises:
         VisionTasksError: unknown name or option, unreadable or foreign weights, no categories.
@@ -82,23 +84,20 @@ def create_model(
         raise VisionTasksError(
             f"There is no backbone {backbone!r}.{_nearest(backbone, BACKBONES)} Known: {', '.join(BACKBONES)}."
         )
-    state = None
+    start = None
     if weights is not None:
-        weights = published.detector_file(name, str(backbone)) if weights == "coco" else Path(weights).expanduser()
-        state = files.read_state_dict(weights)
-        if torchvision.is_torchvision_rcnn(state):
-            state = torchvision.rename_rcnn(state)
-        if files.sha256(weights).startswith(published.EPSILON_ZERO):
-            options.setdefault("norm_eps", 0.0)
-    if categories is None:
-        categories, options = _own_categories(name, state, weights, options)
-    if weights is not None or backbone_weights is not None:
+        defaults = {key: p.default for key, p in allowed.items()}
+        start = pretrained.read(name, weights, defaults | options)
+        options = {k: v for k, v in start.options.items() if k in allowed} | options
+    given = None if categories is None else Categories.of(categories)
+    options = pretrained.class_options(start, given, name) | options
+    if "trainable_stages" in allowed and (weights is not None or backbone_weights is not None):
         options = {k: v for k, v in (("norm", "frozen"), ("trainable_stages", 3)) if k in allowed} | options
-    model = _build(name, Categories.of(categories), options)
+    model = _build(name, options.pop("categories"), options)
     if backbone_weights is not None:
         _load_backbone(model, str(backbone), backbone_weights)
-    if state is not None and weights is not None:
-        _report(files.load_fitting(model, state, weights), weights)
+    if start is not None:
+        pretrained.load_into(model, start)
     return model.eval()
 
 
@@ -114,43 +113,15 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
         model = builder(name)(categories=categories, **options)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise VisionTasksError(f"{name} cannot be built with {options}: {error}.") from error
-    model.blueprint = Blueprint(name, options)
+    if model.blueprint is None:  # a builder may describe itself, to store a file's content rather than its path
+        model.blueprint = Blueprint(name, options)
     return model
-
-
-def _own_categories(
-    name: str, state: Mapping[str, Any] | None, weights: Path | None, options: dict[str, Any]
-) -> tuple[Categories, dict[str, Any]]:
-    """Categories that a weight file brings along, and the options that make all of its outputs."""
-    coco, columns, outputs = torchvision.coco_categories()
-    scores = (state or {}).get("heads.objects.roi.scores.weight")
-    if scores is None:
-        raise VisionTasksError(
-            f"Which categories should {name} know? Give categories=[...], for example ['cat', 'dog']."
-        )
-    if len(scores) != outputs:
-        raise VisionTasksError(
-            f"{weights} has {len(scores)} class outputs (background included); only COCO's {outputs} have known names. "
-            f"Give its {len(scores) - 1} categories in the order they were trained."
-        )
-    return coco, {**options, "columns": columns, "outputs": outputs}
 
 
 def _load_backbone(model: VisionModel, backbone: str, source: str | Path) -> None:
     path = published.imagenet_file(backbone) if source == "imagenet" else Path(source)
     fit = files.load_fitting(model.backbone, files.read_state_dict(path), path, ignore=("fc.", "classifier."))
-    _report(fit, path)
-
-
-def _report(fit: files.Fit, source: str | Path) -> None:
-    """Say what a file lacked; silence means that everything fitted."""
-    for names, what in (
-        (fit.missing, "lacks weights that stay random"),
-        (fit.reshaped, "has weights of another shape, which start anew"),
-        (fit.unexpected, "has weights the model has no place for"),
-    ):
-        if names:
-            log.warning("%s %s: %s.", source, what, files.brief(names))
+    pretrained.report(fit, path)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

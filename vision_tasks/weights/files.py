@@ -56,7 +56,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     The prefix under which a training program keeps all of a model (ours and Lightning's `model.`, DataParallel's
     `module.`) is taken off. Of a checkpoint with averaged weights only those are read.
     """
-    content = read_file(path)
+    return tensors_of(read_file(path), path)
+
+
+def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The same of a file's content; `path` is for the message."""
     for key in ("state_dict", "model"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])

@@ -22,9 +22,10 @@ IMAGENET = dict.fromkeys(
 )
 
 DETECTORS = {
-    ("faster_rcnn", "resnet50"): ("fasterrcnn_resnet50_fpn", "COCO_V1"),
+    ("faster_rcnn", None, "resnet50"): ("fasterrcnn_resnet50_fpn", "COCO_V1"),
 }
-"""(model, backbone) -> torchvision's name of the twin and of its weights. BSD-3-Clause; trained on COCO."""
+"""(model, variant or None, backbone or None) -> torchvision's name of the twin and of its weights. BSD-3-Clause; trained
+on COCO."""
 
 EPSILON_ZERO = ("258fb6c6",)
 """Hashes (first eight digits) of files made before torchvision's frozen batch norm had an epsilon: they want 0."""
@@ -40,15 +41,15 @@ def imagenet_file(backbone: str) -> Path:
     return fetch(str(torchvision.models.get_model_weights(backbone)[IMAGENET[backbone]].url))
 
 
-def detector_file(model: str, backbone: str) -> Path:
+def detector_file(model: str, variant: str | None = None, backbone: str | None = None) -> Path:
     """The COCO weights of a detector, downloaded from torchvision's publisher if not yet in torch's cache."""
-    if (model, backbone) not in DETECTORS:
-        known = ", ".join(f"{m} with {b}" for m, b in DETECTORS)
+    if (model, variant, backbone) not in DETECTORS:
+        known = "; ".join(" ".join(filter(None, key)) for key in DETECTORS)
+        wanted = " ".join(filter(None, (model, variant, backbone)))
         raise VisionTasksError(
-            f"There are no published COCO weights for {model} with {backbone}. There are for: {known}. "
-            "Or give weights a file."
+            f"There are no published COCO weights for {wanted}. There are for: {known}. Or give weights a file."
         )
-    twin, version = DETECTORS[model, backbone]
+    twin, version = DETECTORS[model, variant, backbone]
     return fetch(str(torchvision.models.get_model_weights(twin)[version].url))
 
 

@@ -10,11 +10,20 @@ from torch import Tensor
 
 from vision_tasks.structures import Categories
 
+Names = tuple[tuple[str, str], ...]
+"""(pattern of the beginning of a foreign name, what replaces it); the first that fits is taken."""
+
 # Two spellings each: torchvision renamed its convolutions in 0.13, and its published files are older.
-_NAMES = (
+PYRAMID: Names = (
     (r"backbone\.body\.", "backbone."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.1\.", r"neck.lateral_norm.\1."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.1\.", r"neck.output_norm.\1."),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.(?:0\.)?", r"neck.lateral.\1."),
     (r"backbone\.fpn\.layer_blocks\.(\d)\.(?:0\.)?", r"neck.output.\1."),
+)
+
+_NAMES: Names = (
+    *PYRAMID,
     (r"rpn\.head\.conv\.(?:0\.0\.)?", "heads.objects.rpn.conv."),
     (r"rpn\.head\.cls_logits\.", "heads.objects.rpn.objectness."),
     (r"rpn\.head\.bbox_pred\.", "heads.objects.rpn.deltas."),
@@ -29,17 +38,27 @@ def is_torchvision_rcnn(state: Mapping[str, Tensor]) -> bool:
     return "roi_heads.box_predictor.cls_score.weight" in state
 
 
+def has_masks(state: Mapping[str, Tensor]) -> bool:
+    """Whether it is of torchvision's Mask R-CNN."""
+    return any(name.startswith("roi_heads.mask_head.") for name in state)
+
+
 def rename_rcnn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's Faster R-CNN state dict in our names; what has no counterpart keeps its name."""
-    renamed = {}
+    return renamed(state, _NAMES)
+
+
+def renamed(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+    """A state dict under other names; what no pattern fits keeps its own."""
+    result = {}
     for name, value in state.items():
-        for pattern, ours in _NAMES:
+        for pattern, ours in names:
             new, count = re.subn("^" + pattern, ours, name)
             if count:
                 name = new
                 break
-        renamed[name] = value
-    return renamed
+        result[name] = value
+    return result
 
 
 def coco_categories() -> tuple[Categories, tuple[int, ...], int]:

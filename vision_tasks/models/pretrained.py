@@ -1,0 +1,154 @@
+"""Starting from somebody's weights: whose file it is, which classes it knows, and what of it fits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.structures import Categories
+from vision_tasks.weights import files, published
+from vision_tasks.weights.classes import carry_classes, matching_labels
+from vision_tasks.weights.layouts import Known, known_classes, layout_of
+
+log = logging.getLogger("vision_tasks")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A weight file, read.
+
+    Attributes:
+        path: of the file. state: its tensors under our names.
+        known: the classes its outputs stand for, or None if nobody says. outputs: how many there are, if known.
+        options: builder options the file asks for; the user's own go first.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    known: Known | None = None
+    outputs: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrained:
+    """Read a file of whole-model weights: torchvision's, another publisher's in `LAYOUTS`, or our own checkpoint.
+
+    Args:
+        model: name in `MODELS`. source: a path, or "coco" for the publisher's file, which is downloaded if need be.
+        options: of the builder, defaults included: they choose among the published files.
+
+    Raises:
+        VisionTasksError: unreadable, or of another architecture.
+    """
+    path = Path(source).expanduser()
+    if str(source) == "coco":
+        path = published.detector_file(model, options.get("variant"), options.get("backbone"))
+    content = files.read_file(path)
+    state = files.tensors_of(content, path)
+    extra: dict[str, Any] = {"norm_eps": 0.0} if files.sha256(path).startswith(published.EPSILON_ZERO) else {}
+    about = content.get("vision_tasks")
+    if isinstance(about, Mapping):
+        return _own_checkpoint(model, path, state, about)
+    layout = layout_of(state)
+    if layout is None:
+        return Pretrained(path, state, options=extra)
+    if model not in layout.models:
+        raise VisionTasksError(
+            f"{path} holds the weights of {layout.name}, which fit {' or '.join(layout.models)}, not {model}. "
+            "Choose that model, or another file."
+        )
+    outputs = layout.outputs(state)
+    return Pretrained(path, layout.rename(state), known_classes(outputs), outputs, extra | layout.options(state))
+
+
+def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Mapping[str, Any]) -> Pretrained:
+    try:
+        builder, arguments = str(about["builder"]), dict(about["arguments"])
+        categories = Categories.of(next(iter(about["categories"].values())))
+    except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
+        raise VisionTasksError(f"{path} does not hold what its description says: {error}") from error
+    if builder != model:
+        raise VisionTasksError(f"{path} holds a {builder}, not a {model}. Choose that model, or another file.")
+    columns = tuple(arguments.get("columns") or ())
+    return Pretrained(path, state, Known(categories, columns, arguments.get("outputs") or 0))
+
+
+def class_options(pretrained: Pretrained | None, categories: Categories | None, model: str) -> dict[str, Any]:
+    """`categories`, and where the file's classes are to be used as they are, `columns` and `outputs`.
+
+    Raises:
+        VisionTasksError: nobody says what the model should know.
+    """
+    known = None if pretrained is None else pretrained.known
+    if categories is None:
+        if pretrained is not None and known is None and pretrained.outputs is not None:
+            raise VisionTasksError(
+                f"{pretrained.path} has {pretrained.outputs} class outputs, whose names nobody knows (COCO's have 80, "
+                "or 91 with torchvision's unused). Give categories=[...] in the order they were trained."
+            )
+        if known is None:
+            raise VisionTasksError(
+                f"Which categories should {model} know? Give categories=[...], for example ['cat', 'dog']."
+            )
+        categories = known.categories
+    if known is None or not known.columns:
+        return {"categories": categories}
+    pairs = dict(matching_labels(categories, known.categories))
+    if len(pairs) == len(categories) == len(known.categories):  # the same classes, perhaps in another order
+        columns = tuple(known.columns[pairs[label]] for label in range(len(categories)))
+        return {"categories": categories, "columns": columns, "outputs": known.outputs}
+    return {"categories": categories}
+
+
+def load_into(model: VisionModel, pretrained: Pretrained) -> None:
+    """Copy what fits, class by class where the categories differ, and say what starts anew."""
+    state = pretrained.state
+    if pretrained.known is not None:
+        for name in model.named_heads():
+            state = _for_head(state, model, name, pretrained.known, pretrained.path)
+    report(files.load_fitting(model, state, pretrained.path), pretrained.path)
+
+
+def _for_head(state: dict[str, Tensor], model: VisionModel, name: str, known: Known, path: Path) -> dict[str, Tensor]:
+    """The state with this head's class outputs in the head's own order."""
+    head = model.named_heads()[name]
+    parameters = {f"heads.{name}.{parameter}": shape for parameter, shape in head.class_parameters().items()}
+    own = model.state_dict()
+    present = [name for name in parameters if name in state]
+    if not present:
+        return state
+    before, after = parameters[present[0]]
+    outputs, theirs = (len(tensors[present[0]]) // (before * after) for tensors in (own, state))
+    if not known.columns:  # our own checkpoint: outputs are the categories, after the background if there is one
+        first = theirs - len(known.categories)
+        known = Known(known.categories, tuple(range(first, theirs)), theirs)
+    columns = tuple(head.columns.tolist())
+    pairs = matching_labels(head.categories, known.categories)
+    in_place = outputs == theirs and all(columns[mine] == known.columns[label] for mine, label in pairs)
+    if theirs != known.outputs or (in_place and len(pairs) == len(columns)):
+        return state
+    kept = [head.categories.names[mine] for mine, _ in pairs]
+    anew = [name for name in head.categories.names if name not in kept]
+    if kept:
+        log.warning("%s knows %s: their class outputs are kept.", path, files.brief(kept))
+    if anew:
+        log.warning("%s does not know %s: their class outputs start anew.", path, files.brief(anew))
+    return carry_classes(state, own, parameters, known, columns, outputs, pairs, head.background)
+
+
+def report(fit: files.Fit, source: str | Path) -> None:
+    """Say what a file lacked; silence means that everything fitted."""
+    for names, what in (
+        (fit.missing, "lacks weights that stay random"),
+        (fit.reshaped, "has weights of another shape, which start anew"),
+        (fit.unexpected, "has weights the model has no place for"),
+    ):
+        if names:
+            log.warning("%s %s: %s.", source, what, files.brief(names))

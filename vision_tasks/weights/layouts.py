@@ -1,0 +1,74 @@
+"""Whose file is this? Every foreign layout of whole-model weights that can be read, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from vision_tasks.structures import Categories
+from vision_tasks.weights import torchvision
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The classes that a weight file's outputs stand for.
+
+    Attributes:
+        categories: K of them. columns: (K,) output of each. outputs: how many there are in all.
+    """
+
+    categories: Categories
+    columns: tuple[int, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One publisher's way of naming the parameters of an architecture.
+
+    Attributes:
+        name: for messages, "torchvision's Faster R-CNN". models: names in `MODELS` that such a file fits.
+        matches: whether a state dict is laid out so. rename: its tensors under our names; what has no counterpart
+            keeps its own.
+        outputs: number of class outputs of such a state dict, background included.
+        options: builder options that the file itself reveals (a variant); the user's own go first.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    matches: Callable[[State], bool]
+    rename: Callable[[State], dict[str, Tensor]]
+    outputs: Callable[[State], int]
+    options: Callable[[State], dict[str, Any]] = field(default=lambda state: {})
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        "torchvision's Faster R-CNN",
+        ("faster_rcnn",),
+        lambda state: torchvision.is_torchvision_rcnn(state) and not torchvision.has_masks(state),
+        torchvision.rename_rcnn,
+        lambda state: len(state["roi_heads.box_predictor.cls_score.weight"]),
+    ),
+)
+"""Add a publisher by adding an entry; the first that matches is taken."""
+
+
+def layout_of(state: State) -> Layout | None:
+    """The foreign layout of a state dict, or None if it has none of these (our own names, for one)."""
+    return next((layout for layout in LAYOUTS if layout.matches(state)), None)
+
+
+def known_classes(outputs: int) -> Known | None:
+    """What so many class outputs stand for: COCO's 91 (torchvision: background, 80 real, 10 unused) or its 80."""
+    categories, columns, all_outputs = torchvision.coco_categories()
+    if outputs == all_outputs:
+        return Known(categories, columns, all_outputs)
+    if outputs == len(categories):
+        return Known(categories, tuple(range(outputs)), outputs)
+    return None
