@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
+
+from vision_tasks.errors import VisionTasksError
 
 NORMS: dict[str, type[nn.Module]] = {
     "frozen": FrozenBatchNorm2d,
@@ -51,6 +53,10 @@ class Backbone(nn.Module):
                 features[level] = x
         return features
 
+    def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a published ImageNet file (name -> tensor) under the names they have here."""
+        return dict(state)
+
     def freeze(self, trainable_stages: int) -> None:
         """Train only the last `trainable_stages` of the five; the others keep weights and statistics for good."""
         if not 0 <= trainable_stages <= 5:
@@ -67,3 +73,15 @@ class Backbone(nn.Module):
         for module in self._frozen:
             module.eval()
         return self
+
+
+def check_levels(name: str, wanted: Iterable[str], there: Iterable[str]) -> None:
+    """Raise `VisionTasksError` if the backbone `name` lacks a level that is wanted."""
+    there = list(there)
+    lacking = [level for level in wanted if level not in there]
+    if lacking:
+        has = f"its levels are {', '.join(there)}" if there else "it has no level of a pyramid"
+        raise VisionTasksError(
+            f"The backbone {name} has no {', '.join(lacking)}; {has} (Cn is 1/2**n of the image's size). "
+            "Choose another backbone, or a model that reads other levels."
+        )

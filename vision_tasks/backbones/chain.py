@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
-from vision_tasks.backbones.base import LEVELS, NORMS, Backbone
-from vision_tasks.errors import VisionTasksError
+from vision_tasks.backbones.base import LEVELS, NORMS, Backbone, check_levels
 
 
 class Chain(Backbone):
@@ -18,41 +17,47 @@ class Chain(Backbone):
 
     def __init__(
         self,
+        name: str,
         body: nn.Module,
         layers: Iterable[tuple[str, nn.Module]],
         ends: Mapping[str, str],
-        widths: Mapping[str, int],
         levels: Sequence[str],
+        widths: Mapping[str, int] | None = None,
     ) -> None:
         """
         Args:
+            name: of the backbone, for messages.
             body: the whole published network, to know which of its weights are left out.
             layers: (dotted name in body's state dict, layer), in the order of their application.
-            ends: name of the last layer of each level, finest first. widths: channels of each level's map.
+            ends: name of the last layer of each level, finest first.
             levels: those wanted.
+            widths: channels of a level's map, where it is not the width of the last convolution before it.
 
         Raises:
             VisionTasksError: the network has no such level.
         """
-        for level in levels:
-            if level not in ends:
-                raise VisionTasksError(
-                    f"{type(body).__name__} has no level {level}; it has {', '.join(ends)}. Ask for some of these."
-                )
+        check_levels(name, levels, ends)
+        # Of levels that come in two parts, only the parts asked for are told apart.
         ends = {level: end for level, end in ends.items() if level in levels or level in LEVELS}
-        super().__init__({level: widths[level] for level in ends if level in levels})
-        self._parts: list[tuple[str, list[str]]] = []
         rest = iter(layers)
+        parts: list[tuple[str, list[tuple[str, nn.Module]]]] = []
+        channels: dict[str, int] = {}
+        width = 0
         for level in list(ends)[: 1 + max(list(ends).index(level) for level in levels)]:
-            names = []
-            for name, layer in rest:
-                _place(self, name, layer)
-                names.append(name)
-                if name == ends[level]:
+            parts.append((level, []))
+            for layer_name, layer in rest:
+                parts[-1][1].append((layer_name, layer))
+                width = ([m.out_channels for m in layer.modules() if isinstance(m, nn.Conv2d)] or [width])[-1]
+                if layer_name == ends[level]:
                     break
-            self._parts.append((level, names))
+            if level in levels:
+                channels[level] = (widths or {}).get(level, width)
+        super().__init__(channels)
+        for layer_name, layer in (pair for _, pairs in parts for pair in pairs):
+            _place(self, layer_name, layer)
+        self._parts = [(level, [layer_name for layer_name, _ in pairs]) for level, pairs in parts]
         own = self.state_dict().keys()
-        self.left_out = tuple(name for name in body.state_dict() if name not in own)
+        self.left_out = tuple(weight for weight in body.state_dict() if weight not in own)
 
     def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
         return [(level, [self.get_submodule(name) for name in names]) for level, names in self._parts]

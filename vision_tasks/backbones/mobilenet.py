@@ -25,6 +25,5 @@ def mobilenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | Non
     """
     body = getattr(torchvision.models, name)(weights=None)
     set_norm(body, norm, norm_eps)
-    widths = {level: body.features[i].out_channels for level, i in _ENDS[name].items()}
     ends = {level: f"features.{i}" for level, i in _ENDS[name].items()}
-    return Chain(body, children_of(body, "features"), ends, widths, levels)
+    return Chain(name, body, children_of(body, "features"), ends, levels)

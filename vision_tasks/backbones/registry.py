@@ -1,18 +1,77 @@
-"""All backbones by name. A user adds one with `BACKBONES["mine"] = build`."""
+"""All backbones by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from vision_tasks.backbones.base import Backbone
+from vision_tasks.backbones.convnext import convnext
+from vision_tasks.backbones.csp_darknet import csp_darknet
+from vision_tasks.backbones.densenet import densenet
+from vision_tasks.backbones.efficientnet import efficientnet
 from vision_tasks.backbones.mobilenet import mobilenet
-from vision_tasks.backbones.resnet import NarrowResNet, resnet
+from vision_tasks.backbones.regnet import regnet
+from vision_tasks.backbones.resnet import narrow_resnet, resnet
+from vision_tasks.backbones.squeezenet import squeezenet
+from vision_tasks.backbones.timm_backbone import TIMM, TimmBackbone
+from vision_tasks.backbones.vgg import vgg
+from vision_tasks.errors import VisionTasksError
+
+_FAMILIES: dict[Callable[..., Backbone], str] = {
+    resnet: "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d "
+    "wide_resnet50_2 wide_resnet101_2",
+    mobilenet: "mobilenet_v2 mobilenet_v3_large mobilenet_v3_small",
+    efficientnet: "efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 "
+    "efficientnet_b6 efficientnet_b7 efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l",
+    regnet: "regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf regnet_x_8gf regnet_x_16gf regnet_x_32gf "
+    "regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf regnet_y_8gf regnet_y_16gf regnet_y_32gf",
+    convnext: "convnext_tiny convnext_small convnext_base convnext_large",
+    vgg: "vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn",
+    densenet: "densenet121 densenet161 densenet169 densenet201",
+    squeezenet: "squeezenet1_0 squeezenet1_1",
+    csp_darknet: "csp_darknet_nano csp_darknet_tiny csp_darknet_s csp_darknet_m csp_darknet_l csp_darknet_x",
+}
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
-    name: partial(resnet, name)
-    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d")
+    name: partial(family, name) for family, names in _FAMILIES.items() for name in names.split()
 }
-BACKBONES |= {name: partial(mobilenet, name) for name in ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")}
-BACKBONES["resnet_narrow"] = NarrowResNet
-"""Name -> function(norm, levels, norm_eps) that builds a randomly initialised backbone."""
+BACKBONES["resnet_narrow"] = narrow_resnet
+"""Name -> function(norm, levels, norm_eps) that builds a randomly initialised backbone. Add your own with
+`BACKBONES["mine"] = build`. Names "timm/..." are not in here: timm knows them."""
+
+
+def backbone_builder(name: str) -> Callable[..., Backbone]:
+    """The function(norm, levels, norm_eps) that builds a backbone.
+
+    Args:
+        name: in `BACKBONES`, or "timm/" and a name that timm knows.
+
+    Raises:
+        VisionTasksError: there is no such backbone.
+    """
+    if name.startswith(TIMM):
+        return partial(TimmBackbone, name)
+    if name not in BACKBONES:
+        close = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise VisionTasksError(
+            f"There is no backbone {name!r}.{hint} Known: {', '.join(BACKBONES)}; and timm/NAME for those of timm."
+        )
+    return BACKBONES[name]
+
+
+def build_backbone(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Backbone:
+    """A randomly initialised backbone.
+
+    Args:
+        name: in `BACKBONES`, or "timm/" and a name that timm knows.
+        norm: what its batch norms become: "batch", "frozen" or "sync". Networks without batch norm ignore it.
+        levels: maps that it returns, of "C1".."C5"; stages after the last of them are not built.
+        norm_eps: added to the variance in batch norm; None is what its ImageNet weights were trained with.
+
+    Raises:
+        VisionTasksError: no such backbone, a level it does not have, or timm is missing.
+    """
+    return backbone_builder(name)(norm, levels, norm_eps)

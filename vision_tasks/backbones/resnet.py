@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 
 import torchvision
 from torch import nn
-from torchvision.models import resnet as tv
+from torchvision.models.resnet import BasicBlock
 
-from vision_tasks.backbones.base import LEVELS, NORMS, Backbone
 from vision_tasks.backbones.chain import Chain, set_norm
 
-
-class NarrowResNet(Backbone):
-    """A ResNet of one basic block a stage and few channels, for demonstrations, tests and very small data.
-
-    Widths 16, 24, 48, 96, 128 (C1 to C5). No published weights.
-    """
-
-    def __init__(self, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> None:
-        widths = (16, 24, 48, 96, 128)
-        super().__init__({level: width for level, width in zip(LEVELS, widths, strict=True) if level in levels})
-        layer = partial(NORMS[norm], eps=1e-5 if norm_eps is None else norm_eps)
-        self.conv1 = nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)
-        self.bn1 = layer(widths[0])
-        self.relu = nn.ReLU(inplace=True)
-        blocks = []
-        for before, width in itertools.pairwise(widths):
-            shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride=2, bias=False), layer(width))
-            blocks.append(tv.BasicBlock(before, width, 2, shortcut, norm_layer=layer))
-        self.layer1, self.layer2, self.layer3, self.layer4 = blocks
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
-        return (
-            ("C1", (self.conv1, self.bn1, self.relu)),
-            ("C2", (self.layer1,)),
-            ("C3", (self.layer2,)),
-            ("C4", (self.layer3,)),
-            ("C5", (self.layer4,)),
-        )
+_LAYERS = {"C2": "layer1", "C3": "layer2", "C4": "layer3", "C5": "layer4"}
 
 
 def resnet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
@@ -53,8 +22,27 @@ def resnet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None =
     """
     body = getattr(torchvision.models, name)(weights=None)
     set_norm(body, norm, norm_eps)
-    wide = body.fc.in_features
-    widths = dict(zip(LEVELS, (body.conv1.out_channels, wide // 8, wide // 4, wide // 2, wide), strict=True))
     layers = [(child, layer) for child, layer in body.named_children() if child not in ("avgpool", "fc")]
-    ends = dict(zip(LEVELS, ("relu", "layer1", "layer2", "layer3", "layer4"), strict=True))
-    return Chain(body, layers, ends, widths, levels)
+    return Chain(name, body, layers, {"C1": "relu", **_LAYERS}, levels)
+
+
+def narrow_resnet(norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+    """A ResNet of one basic block a stage and few channels, for demonstrations, tests and very small data.
+
+    Widths 16, 24, 48, 96, 128 (C1 to C5). No published weights. Sides are rounded up.
+    """
+    widths = (16, 24, 48, 96, 128)
+    layers: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
+        "bn1": nn.BatchNorm2d(widths[0]),
+        "relu": nn.ReLU(inplace=True),
+    }
+    for layer, (before, width) in zip(_LAYERS.values(), itertools.pairwise(widths), strict=True):
+        shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+        layers[layer] = BasicBlock(before, width, 2, shortcut)
+    body = nn.Sequential(OrderedDict(layers))
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    set_norm(body, norm, norm_eps)
+    return Chain("resnet_narrow", body, body.named_children(), {"C1": "relu", **_LAYERS}, levels)

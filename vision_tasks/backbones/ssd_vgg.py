@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import torchvision
 from torch import nn
-from torchvision.models import vgg16
 
-from vision_tasks.backbones.base import Backbone
+from vision_tasks.backbones.chain import Chain, children_of
 
-# Each stage begins with the pooling that halves its map; the first ends before the first pooling.
-_ENDS = (4, 9, 16, 23, 30)
+# Index in `features` of the last ReLU of each level; the next layer is the pooling that halves the map.
+_ENDS = {"C1": 8, "C2": 15, "C3": 22, "C4": 29}
 
 
-class SSDVGG16(Backbone):
-    """torchvision's `vgg16` without classifier and last pooling: C3 is conv4_3, C4 conv5_3, 512 channels each.
+def ssd_vgg16() -> Chain:
+    """torchvision's `vgg16` without classifier and last pooling: C3 is conv4_3, C4 conv5_3.
 
     Parameter names are torchvision's, so its ImageNet files fit. An odd map is halved upwards by the third pooling (75
-    to 38 at 300 pixels), as the paper's network does.
+    to 38 at 300 pixels), as in the paper's network and torchvision's.
     """
-
-    def __init__(self) -> None:
-        super().__init__({"C3": 512, "C4": 512})
-        layers = list(vgg16(weights=None).features)[: _ENDS[-1]]
-        third_pooling = layers[_ENDS[2]]
-        assert isinstance(third_pooling, nn.MaxPool2d)
-        third_pooling.ceil_mode = True
-        self.features = nn.Sequential(*layers)
-
-    def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
-        starts = (0, *_ENDS)
-        return [
-            (f"C{i}", [self.features[j] for j in range(start, end)])
-            for i, (start, end) in enumerate(zip(starts, _ENDS, strict=False))
-        ]
+    body = torchvision.models.vgg16(weights=None)
+    pooling = body.features[_ENDS["C2"] + 1]
+    assert isinstance(pooling, nn.MaxPool2d)
+    pooling.ceil_mode = True
+    ends = {level: f"features.{i}" for level, i in _ENDS.items()}
+    return Chain("ssd_vgg16", body, children_of(body, "features"), ends, ("C3", "C4"))

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
+import torchvision
 from torch import nn
-from torchvision.models import mobilenet_v3_large
 
-from vision_tasks.backbones.base import Backbone
-from vision_tasks.necks.ssd import NormLayer
+from vision_tasks.backbones.chain import Chain, children_of, set_norm
 
-_ENDS = (2, 4, 7, 13)
-"""Each of C1..C4 ends before this block; C4 has the expansion of that block 13 besides."""
+_ENDS = {"C1": "1", "C2": "3", "C3": "6", "C4": "13.block.0", "C5": "16"}
 
 
-class SSDLiteMobileNetV3(Backbone):
+def ssdlite_mobilenet_v3(norm: str, norm_eps: float = 1e-3, reduced_tail: bool = True) -> Chain:
     """torchvision's `mobilenet_v3_large` without its classifier.
 
-    C4 (672 channels) is the expansion inside block 13, the first at stride 32, before its stride is taken; C5 is the
-    last 1×1 convolution's output. Parameter names are torchvision's, so its ImageNet files fit where the tail is not
-    reduced.
+    C4 (672 channels) is the expansion inside block 13, the first at 1/32 of the size, before its stride is taken; C5
+    is the last 1×1 convolution's output. Parameter names are torchvision's, so its ImageNet files fit where the tail
+    is not reduced.
 
     Args:
-        layer: normalisation of so many channels.
-        reduced_tail: half as many channels after C4 (the paper's table 6), 480 rather than 960 in C5.
+        norm: a name in `NORMS`. norm_eps: added to the variance; batch norm's momentum is 0.03, as in torchvision.
+        reduced_tail: half as many channels behind C4 (the paper's table 6): 480 rather than 960 in C5.
     """
-
-    def __init__(self, layer: NormLayer, reduced_tail: bool = True) -> None:
-        super().__init__({"C4": 672, "C5": 480 if reduced_tail else 960})
-        self.features: nn.Sequential = mobilenet_v3_large(
-            weights=None, norm_layer=layer, reduced_tail=reduced_tail
-        ).features
-
-    def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
-        starts = (0, *_ENDS)
-        first = [
-            (f"C{i}", [self.features[j] for j in range(start, end)])
-            for i, (start, end) in enumerate(zip(starts, _ENDS, strict=False), start=1)
-        ]
-        expansion, *rest = self.features[13].block
-        first[3][1].append(expansion)
-        return [*first, ("C5", [*rest, *self.features[14:]])]
+    body = torchvision.models.mobilenet_v3_large(
+        weights=None, reduced_tail=reduced_tail, norm_layer=partial(nn.BatchNorm2d, momentum=0.03)
+    )
+    set_norm(body, norm, norm_eps)
+    layers = children_of(body, "features")
+    layers[13:14] = children_of(body, "features.13.block")
+    ends = {level: f"features.{name}" for level, name in _ENDS.items()}
+    return Chain("ssdlite_mobilenet_v3", body, layers, ends, ("C4", "C5"))
