@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from vision_tasks.data.formats import json_stream, shapes
+from vision_tasks.data.formats import json_stream
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.ops import run_lengths
 
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -185,6 +186,6 @@ def test_run_lengths_are_those_of_pycocotools(mask: list[list[bool]], zoom: int)
     runs = np.diff(edges, prepend=0)
     if edges[-1] != bitmap.size:
         runs = np.append(runs, bitmap.size - edges[-1])
-    found = shapes.rle_lengths(coco_mask.encode(np.asfortranarray(bitmap))["counts"])
+    found = run_lengths.decompress(coco_mask.encode(np.asfortranarray(bitmap))["counts"])
     assert found.sum() == bitmap.size
     assert found[found > 0].tolist() == runs[runs > 0].tolist()

@@ -55,8 +55,14 @@ def torchvisions(masks: Masks, boxes: torch.Tensor, matched: torch.Tensor, netwo
 @pytest.mark.parametrize("rle", [False, True])
 @pytest.mark.parametrize(
     ("size", "network"),
-    [((120, 160), (200, 267)), ((300, 211), (113, 79)), ((90, 90), (90, 90)), ((64, 50), (128, 100)), ((70, 300), (99, 223))],
-)  # fmt: skip
+    [
+        ((120, 160), (200, 267)),
+        ((300, 211), (113, 79)),
+        ((90, 90), (90, 90)),
+        ((64, 50), (128, 100)),
+        ((70, 300), (99, 223)),
+    ],
+)
 def test_targets_equal_torchvision(size, network, rle):
     masks = objects(size, 7, seed=sum(size), rle=rle)
     boxes, matched = proposals(masks, network, 80, seed=network[0])

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.ops import masks as ops
+from vision_tasks.ops import run_lengths
 from vision_tasks.structures import Masks
 
 # pycocotools 2.0.11 with numpy 2 warns about itself.
@@ -97,19 +99,48 @@ def boxes_and_grids(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand((n, 28, 28), generator=g), torch.cat([corner, corner + side], dim=1)
 
 
-@pytest.mark.parametrize("chunk", [1, 10_000, 1 << 24])
-def test_paste_equals_torchvision(chunk, monkeypatch):
-    monkeypatch.setattr(ops, "_PIXELS_PER_CHUNK", chunk)
+def test_paste_equals_torchvision():
     grid, boxes = boxes_and_grids(60, seed=1)
     expected = paste_masks_in_image(grid[:, None], boxes, (61, 83))[:, 0]
-    pasted = ops.paste_grid(grid, boxes, (61, 83), threshold=None)
-    assert pasted.shape == expected.shape
-    torch.testing.assert_close(pasted, expected, rtol=0, atol=1e-5)
-    clear = (expected - 0.5).abs() > 1e-5
-    rendered = ops.render(Masks((61, 83), grid=grid, boxes=boxes))
-    assert torch.equal(rendered[clear], (expected > 0.5)[clear])
-    assert torch.equal(ops.decode(ops.to_rles(Masks((61, 83), grid=grid, boxes=boxes))), rendered)
-    assert torch.equal(ops.render(Masks((61, 83), grid=grid, boxes=boxes), (5, 7, 50, 44)), rendered[:, 7:44, 5:50])
+    assert torch.equal(ops.paste_grid(grid, boxes, (61, 83), threshold=None), expected)
+    masks = Masks((61, 83), grid=grid, boxes=boxes)
+    rendered = ops.render(masks)
+    assert torch.equal(rendered, expected > 0.5)
+    assert torch.equal(ops.render(masks, (5, 7, 50, 44)), rendered[:, 7:44, 5:50])
+
+
+def torchvisions_rles(masks: Masks) -> list[dict]:
+    """Full canvases, encoded by pycocotools."""
+    pasted = paste_masks_in_image(masks.grid[:, None], masks.boxes, masks.size)[:, 0] > 0.5
+    return coco_mask.encode(np.asfortranarray(pasted.numpy().astype(np.uint8).transpose(1, 2, 0)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [(61, 83), (1, 40), (40, 1), (300, 17)])
+def test_rles_of_grids_equal_those_of_full_canvases(size, seed):
+    grid, boxes = boxes_and_grids(40, seed)
+    boxes = boxes * torch.tensor([size[1] / 83, size[0] / 61] * 2)
+    grid[::3] = grid[::3] ** 0.2  # nearly full, so that runs go on from column to column
+    grid[1::3] = torch.nn.functional.avg_pool2d(grid[1::3], 9, 1, 4, count_include_pad=False)
+    boxes[:3] = torch.tensor([[0.0, 0, size[1], size[0]], [-2, -30, size[1] + 2, size[0] + 30], [0, 0, 1, size[0]]])
+    grid[0] = 1
+    masks = Masks(size, grid=grid, boxes=boxes)
+    assert ops.to_rles(masks) == torchvisions_rles(masks)
+
+
+def test_rles_of_masks_without_a_pixel():
+    """Nothing above the threshold, a box outside, a box that is not a number."""
+    nan = float("nan")
+    boxes = torch.tensor([[2.0, 2, 9, 9], [-30, -30, -20, -20], [nan, 1, nan, 2]])
+    masks = Masks((12, 20), grid=torch.tensor([0.3, 1, 1])[:, None, None].expand(3, 28, 28), boxes=boxes)
+    assert ops.to_rles(masks) == [ops.empty((12, 20))] * 3
+    assert ops.to_rles(masks[[]]) == []
+
+
+def test_a_box_much_larger_than_its_image_is_refused():
+    masks = Masks((12, 20), grid=torch.ones(1, 28, 28), boxes=torch.tensor([[0, 0, 1e9, 1e9]]))
+    with pytest.raises(VisionTasksError, match="clip boxes first"):
+        ops.to_rles(masks)
 
 
 def test_half_precision_grids_are_pasted_in_float32():
@@ -125,3 +156,35 @@ def test_areas_of_more_masks_than_a_byte_counts():
     assert torch.equal(ops.area(rles), expected)
     assert torch.equal(ops.area(rles[:256]), expected[:256])
     assert ops.boxes(rles).shape == (300, 4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    share=st.sampled_from([0, 0.02, 0.5, 0.98, 1]),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_runs_of_a_window_and_back(size, share, seed, data):
+    """Bytes as pycocotools writes them for the whole image; cut out again, the window comes back."""
+    (y1, y2), (x1, x2) = (
+        sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in size
+    )
+    image = np.zeros(size, dtype=bool)
+    image[y1:y2, x1:x2] = np.random.default_rng(seed).random((y2 - y1, x2 - x1)) < share
+    runs = run_lengths.of_window(image[y1:y2, x1:x2], (x1, y1), size)
+    expected = coco_mask.encode(np.asfortranarray(image.astype(np.uint8)))
+    assert run_lengths.compress([runs]) == [expected["counts"]]
+    assert np.array_equal(run_lengths.decompress(expected["counts"]), runs)
+    assert np.array_equal(run_lengths.cut(runs, size, (x1, y1, x2, y2)), image[y1:y2, x1:x2])
+    assert np.array_equal(run_lengths.cut(runs, size, (0, 0, size[1], size[0])), image)
+
+
+@given(st.lists(st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=9), max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_compressed_runs_are_pycocotools(runs):
+    """Of any lengths that pycocotools can write: its buffer is short where all need six letters."""
+    expected = [coco_mask.frPyObjects({"size": [1, 1], "counts": r}, 1, 1)["counts"] for r in runs]
+    assert run_lengths.compress([np.array(r) for r in runs]) == expected
+    for r, counts in zip(runs, expected, strict=True):
+        assert run_lengths.decompress(counts).tolist() == r

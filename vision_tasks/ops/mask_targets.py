@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vision_tasks.ops import masks as mask_ops
-from vision_tasks.structures import Masks, Size
+from vision_tasks.structures import Masks, Polygons, Rle, Size
 
 
 def mask_targets(
@@ -128,7 +128,7 @@ def _has_mask(masks: Masks) -> np.ndarray:
     return np.array([_is_filled(shape, masks.size) for shape in masks.shapes], dtype=bool)
 
 
-def _is_filled(shape: mask_ops.Polygons | mask_ops.Rle | None, size: Size) -> bool:
+def _is_filled(shape: Polygons | Rle | None, size: Size) -> bool:
     if isinstance(shape, dict):
         return int(mask_ops.area([shape])[0]) > 0
     return shape is not None and any(len(p) >= 3 for p in shape)

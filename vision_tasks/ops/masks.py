@@ -1,24 +1,28 @@
 """Masks: run-length encoding, polygons and mask-head grids to bitmaps, areas and boxes.
 
-Run-length work is done by pycocotools' C code, so every pixel equals COCO's own. Polygons are in continuous pixels.
+Polygons are rasterised, and bitmaps encoded, by pycocotools' C code, so every pixel equals COCO's own. Polygons are in
+continuous pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
+from torch.nn import functional as F
 
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.ops import run_lengths
 from vision_tasks.structures import Masks, Polygons, Rle, Size
 
 Window = tuple[int, int, int, int]
 """(x1, y1, x2, y2) in whole pixels, x2 and y2 exclusive, inside the image."""
 
-# Pixels that `paste_grid` works on at once: 16 Mi float32 are 64 MiB.
-_PIXELS_PER_CHUNK = 1 << 24
+# Pixels of a box that are never too many, however small the image.
+_ALWAYS_MADE = 1 << 20
 
 
 def encode(bitmaps: Tensor) -> list[Rle]:
@@ -62,20 +66,21 @@ def empty(size: Size) -> Rle:
 def to_rles(masks: Masks, threshold: float = 0.5) -> list[Rle]:
     """Every mask run-length encoded at full size; an object without a mask (None) becomes an empty one.
 
+    Of a grid only its own box's pixels are made. The bytes are those that torchvision's `paste_masks_in_image` on a
+    full canvas, and pycocotools' encoding of that, would give.
+
     Args:
         masks: N masks of any form. threshold: a grid's pixels above this probability belong to the object.
     """
-    if masks.shapes is None:
-        assert masks.grid is not None
-        assert masks.boxes is not None
-        height, width = masks.size
-        step = max(1, _PIXELS_PER_CHUNK // max(1, height * width))
-        return [
-            rle
-            for grid, boxes in zip(masks.grid.split(step), masks.boxes.split(step), strict=True)
-            for rle in encode(paste_grid(grid, boxes, masks.size, threshold=threshold))
-        ]
-    return [_shape_to_rle(shape, masks.size) for shape in masks.shapes]
+    if masks.grid is None:
+        assert masks.shapes is not None
+        return [_shape_to_rle(shape, masks.size) for shape in masks.shapes]
+    assert masks.boxes is not None
+    height, width = masks.size
+    runs = [np.array([height * width])] * len(masks)
+    for i, (x1, y1, _, _), pasted in _pasted(masks.grid.cpu(), masks.boxes.cpu(), masks.size):
+        runs[i] = run_lengths.of_window((pasted > threshold).numpy(), (x1, y1), masks.size)
+    return [{"size": [height, width], "counts": counts} for counts in run_lengths.compress(runs)]
 
 
 # pycocotools 2.0.11 keeps the number of masks in a byte when numpy 2 is installed, and raises OverflowError.
@@ -130,7 +135,8 @@ def render(masks: Masks, window: Window | None = None, threshold: float = 0.5) -
         if shape is None:
             continue
         if isinstance(shape, dict):
-            bitmap.copy_(decode([shape])[0, y1:y2, x1:x2])
+            runs = run_lengths.decompress(shape["counts"])
+            bitmap.copy_(torch.from_numpy(run_lengths.cut(runs, masks.size, window)))
         else:
             _render_polygons(shape, window, bitmap)
     return bitmaps
@@ -139,10 +145,7 @@ def render(masks: Masks, window: Window | None = None, threshold: float = 0.5) -
 def paste_grid(
     grid: Tensor, boxes: Tensor, size: Size, *, threshold: float | None = 0.5, window: Window | None = None
 ) -> Tensor:
-    """Mask-head output laid over its boxes: the numbers of torchvision's `paste_masks_in_image` (padding 1).
-
-    The grid is padded by one zero cell, the box grown to match and cut to whole pixels, its last pixel included.
-    Bilinear resizing is separable, so two batched matrix products resize all masks, in chunks of bounded memory.
+    """Mask-head output laid over its boxes: torchvision's `paste_masks_in_image` (padding 1), to the bit.
 
     Args:
         grid: (N, M, M) probabilities. boxes: (N, 4) corners in pixels. size: (height, width) of the image.
@@ -151,42 +154,42 @@ def paste_grid(
     Returns:
         (N, h, w) bool (probability above threshold), or float32 if `threshold` is None.
     """
-    x1, y1, x2, y2 = window or (0, 0, size[1], size[0])
-    out = torch.zeros(
-        (len(grid), y2 - y1, x2 - x1), dtype=torch.float32 if threshold is None else torch.bool, device=grid.device
-    )
-    if out.numel() == 0:
-        return out
-    padded = torch.nn.functional.pad(grid.to(torch.float32), (1, 1, 1, 1))
-    cells = padded.shape[-1]
-    half = (boxes[:, 2:] - boxes[:, :2]).to(torch.float32) * 0.5 * (cells / grid.shape[-1])
-    center = (boxes[:, 2:] + boxes[:, :2]).to(torch.float32) * 0.5
-    start, last = (center - half).to(torch.int64), (center + half).to(torch.int64)
-    step = max(1, _PIXELS_PER_CHUNK // (out.shape[1] * out.shape[2]))
-    for i in range(0, len(grid), step):
-        part = slice(i, i + step)
-        across = _resize_weights(start[part, 0], last[part, 0], x1, x2, cells)
-        down = _resize_weights(start[part, 1], last[part, 1], y1, y2, cells)
-        pasted = down @ (padded[part] @ across.transpose(1, 2))
-        out[part] = pasted if threshold is None else pasted > threshold
+    left, top, right, bottom = window or (0, 0, size[1], size[0])
+    shape = (len(grid), bottom - top, right - left)
+    out = torch.zeros(shape, dtype=torch.float32 if threshold is None else torch.bool, device=grid.device)
+    for i, (x1, y1, x2, y2), pasted in _pasted(grid, boxes, size, window):
+        out[i, y1 - top : y2 - top, x1 - left : x2 - left] = pasted if threshold is None else pasted > threshold
     return out
 
 
-def _resize_weights(start: Tensor, last: Tensor, first_pixel: int, end_pixel: int, cells: int) -> Tensor:
-    """(N, pixels, cells): how much each cell counts at each pixel when cells stretch over start..last, both included.
+def _pasted(
+    grid: Tensor, boxes: Tensor, size: Size, window: Window | None = None
+) -> Iterator[tuple[int, Window, Tensor]]:
+    """Of every grid that reaches into the window: its number, the part of the window it covers, its pixels there.
 
-    Bilinear with `align_corners=False`; pixels outside have weight zero.
+    torchvision's convention: the grid is padded by one zero cell, the box grown to match and cut to whole pixels, its
+    last pixel included. One box exists at a time, so memory is that of the largest.
+
+    Raises:
+        VisionTasksError: a box several times as large as the image, whose pixels would take memory for nothing.
     """
-    pixel = torch.arange(first_pixel, end_pixel, device=start.device)
-    offset = pixel[None] - start[:, None]
-    length = (last - start + 1).clamp(min=1)[:, None]
-    source = ((offset + 0.5) * (cells / length.to(torch.float32)) - 0.5).clamp(min=0)
-    low = source.floor().clamp(max=cells - 1)
-    fraction = source - low
-    cell = torch.arange(cells, device=start.device)
-    high = (low + 1).clamp(max=cells - 1)
-    weights = (cell == low[..., None]) * (1 - fraction)[..., None] + (cell == high[..., None]) * fraction[..., None]
-    return weights * ((offset >= 0) & (offset < length))[..., None]
+    window = window or (0, 0, size[1], size[0])
+    padded = F.pad(grid.to(torch.float32), (1, 1, 1, 1))
+    half = (boxes[:, 2:] - boxes[:, :2]).to(torch.float32) * 0.5 * (padded.shape[-1] / max(1, grid.shape[-1]))
+    center = (boxes[:, 2:] + boxes[:, :2]).to(torch.float32) * 0.5
+    whole = torch.cat(((center - half).to(torch.int64), (center + half).to(torch.int64)), dim=1).tolist()
+    for i, (left, top, right, bottom) in enumerate(whole):
+        w, h = max(right - left + 1, 1), max(bottom - top + 1, 1)
+        x1, y1 = max(left, window[0]), max(top, window[1])
+        x2, y2 = min(left + w, window[2]), min(top + h, window[3])
+        if x1 >= x2 or y1 >= y2:
+            continue
+        if w * h > 4 * size[0] * size[1] + _ALWAYS_MADE:
+            raise VisionTasksError(
+                f"The box of mask {i} covers {w}×{h} pixels, but its image has {size[1]}×{size[0]}; clip boxes first."
+            )
+        pixels = F.interpolate(padded[i][None, None], size=(h, w), mode="bilinear", align_corners=False)[0, 0]
+        yield i, (x1, y1, x2, y2), pixels[y1 - top : y2 - top, x1 - left : x2 - left]
 
 
 def _shape_to_rle(shape: Polygons | Rle | None, size: Size) -> Rle:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from vision_tasks.ops import run_lengths
 from vision_tasks.structures import Polygons, Rle
 
 _RLE = -1
@@ -61,29 +62,6 @@ def decode(blob: np.ndarray, start: int) -> Polygons | Rle:
     return np.split(xy, np.cumsum(points)[:-1])
 
 
-def rle_lengths(counts: bytes) -> np.ndarray:
-    """Run lengths (R,) int64 of COCO's compressed counts (5 bits per letter, sixth continues, differences two back).
-
-    Raises:
-        ValueError: letters outside the alphabet or an unfinished number.
-    """
-    letters = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    if not len(letters):
-        return letters
-    if letters.min() < 0 or letters.max() > 63 or letters[-1] & 32:
-        raise ValueError("not compressed run lengths")
-    last = (letters & 32) == 0
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    place = np.arange(len(letters)) - np.repeat(starts, np.diff(np.append(starts, len(letters))))
-    if place.max() > 9:  # more than 50 bits
-        raise ValueError("not compressed run lengths")
-    values = np.add.reduceat((letters & 31) << (5 * place), starts)
-    values -= np.where(letters[last] & 16, np.int64(1) << (5 * (place[last] + 1)), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
-
-
 def from_polygons(polygons: Sequence[Sequence[float]]) -> tuple[bytes, str | None]:
     """Entry of an object's polygons, and the code of its flaw if it has one; the entry is empty if none is usable."""
     single = [array("f", p) for p in polygons]
@@ -123,7 +101,7 @@ def _from_rle(value: dict[str, Any]) -> tuple[bytes, str | None]:
         counts = value["counts"]
         if isinstance(counts, str):
             packed = counts.encode("ascii")
-            runs = rle_lengths(packed)
+            runs = run_lengths.decompress(packed)
         else:
             runs = np.array([int(v) for v in counts], np.int64)
         if height < 1 or width < 1 or height * width >= 2**32 or (runs < 0).any() or int(runs.sum()) != height * width:
