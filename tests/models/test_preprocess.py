@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from tests.tiny_model import tiny_model
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from vision_tasks.structures import Target
+from vision_tasks.models.vision_model import _on_original_grid
+from vision_tasks.structures import Categories, Prediction, Target
 
 SIZES = [
     [(48, 64)],
@@ -146,3 +148,70 @@ def test_dictionary_and_back() -> None:
 def test_what_is_no_image_is_refused(bad: Tensor) -> None:
     with pytest.raises(VisionTasksError, match=r"\(3, H, W\)"):
         Preprocess()([bad])
+
+
+def test_stretch_is_torchvisions_fixed_size() -> None:
+    images = [image((48, 64), 0), image((100, 37), 1)]
+    boxes = [torch.tensor([[4.0, 5, 40, 30]]), torch.tensor([[1.0, 2, 30, 90]])]
+    theirs = GeneralizedRCNNTransform(
+        300, 300, [0.48, 0.46, 0.41], [1 / 255] * 3, size_divisible=1, fixed_size=(320, 300)
+    ).eval()  # torchvision's fixed size is (width, height)
+    expected, truths = theirs([i / 255 for i in images], [{"boxes": b.clone()} for b in boxes])
+    ours = Preprocess(resize="stretch", size=(300, 320), mean=(0.48, 0.46, 0.41), std=(1 / 255,) * 3, stride=1)
+    targets = [Target(0, (i.shape[1], i.shape[2]), boxes=b) for i, b in zip(images, boxes, strict=True)]
+    batch = ours(images, targets)
+    assert batch.image_sizes == [(300, 320)] * 2
+    torch.testing.assert_close(batch.images, expected.tensors, rtol=1e-5, atol=1e-3)
+    assert truths is not None
+    assert batch.targets is not None
+    for target, truth in zip(batch.targets, truths, strict=True):
+        torch.testing.assert_close(target.boxes, truth["boxes"], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", ["corner", "center"])
+def test_letterbox_by_hand(place: Literal["corner", "center"]) -> None:
+    # 30 × 60 into 64 × 64: factor 64 / 60, so 32 × 64; 32 rows remain, all below, or 16 above and 16 below.
+    white = torch.full((3, 30, 60), 255, dtype=torch.uint8)
+    white[0] = 51  # red is 0.2
+    rule = Preprocess(
+        resize="letterbox", size=(64, 64), mean=(0.0,) * 3, std=(1 / 255,) * 3, channel_order="bgr",
+        pad_value=114 / 255, place=place,
+    )  # fmt: skip
+    target = Target(0, (30, 60), boxes=torch.tensor([[0.0, 0, 60, 30], [30, 15, 45, 30]]))
+    batch = rule([white], [target])
+    top = 0 if place == "corner" else 16
+    assert batch.images.shape == (1, 3, 64, 64)
+    assert batch.image_sizes == [(32, 64)]
+    expected = torch.full((3, 64, 64), 114.0)
+    expected[:, top : top + 32] = torch.tensor([255.0, 255, 51])[:, None, None]
+    torch.testing.assert_close(batch.images[0], expected, rtol=0, atol=1e-3)
+    assert batch.targets is not None
+    scale = 64 / 60
+    wanted = torch.tensor([[0.0, top, 64, top + 32], [32, top + 16, 48, top + 30 * scale]])
+    torch.testing.assert_close(batch.targets[0].boxes, wanted)
+    assert batch.offsets == [(0, top)]
+    # Training at several sizes: the square's side, in whole strides.
+    assert rule([white], None, 100).images.shape == (1, 3, 96, 96)
+
+
+def test_predictions_come_back_from_a_centred_letterbox() -> None:
+    rule = Preprocess(resize="letterbox", size=(64, 64), place="center", pad_value=0.5)
+    batch = rule([image((30, 60), 0)])
+    prediction = Prediction((32, 64), Categories.of(["a"]), boxes=torch.tensor([[32.0, 32, 48, 48], [0, 0, 64, 64]]))
+    back = _on_original_grid(prediction, batch, 0)
+    torch.testing.assert_close(back.boxes, torch.tensor([[30.0, 15, 45, 30], [0, 0, 60, 30]]))
+
+
+def test_none_leaves_the_image_alone() -> None:
+    picture = image((33, 47), 0)
+    batch = Preprocess(resize="none", mean=(0.0,) * 3, std=(1.0,) * 3, stride=16)([picture])
+    assert batch.images.shape == (1, 3, 48, 48)
+    torch.testing.assert_close(batch.images[0, :, :33, :47], picture / 255)
+
+
+@pytest.mark.parametrize(
+    "options", [{"resize": "strech"}, {"resize": "stretch"}, {"resize": "letterbox", "size": (0, 5)}]
+)
+def test_impossible_rules(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="resize"):
+        Preprocess(**options)

@@ -21,13 +21,16 @@ IMAGENET = dict.fromkeys(
     "IMAGENET1K_V1",
 )
 
-DETECTORS = {
+DETECTORS: dict[tuple[str, str | None, str | None], tuple[str, str]] = {
     ("faster_rcnn", None, "resnet50"): ("fasterrcnn_resnet50_fpn", "COCO_V1"),
+    ("retinanet", "v1", "resnet50"): ("retinanet_resnet50_fpn", "COCO_V1"),
+    ("retinanet", "v2", "resnet50"): ("retinanet_resnet50_fpn_v2", "COCO_V1"),
+    ("fcos", None, "resnet50"): ("fcos_resnet50_fpn", "COCO_V1"),
 }
 """(model, variant or None, backbone or None) -> torchvision's name of the twin and of its weights. BSD-3-Clause; trained
 on COCO."""
 
-EPSILON_ZERO = ("258fb6c6",)
+EPSILON_ZERO = ("258fb6c6", "eeacb38b")
 """Hashes (first eight digits) of files made before torchvision's frozen batch norm had an epsilon: they want 0."""
 
 

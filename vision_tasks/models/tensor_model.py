@@ -1,0 +1,49 @@
+"""A model as a function of tensors alone, with outputs of fixed shape: what `torch.export` takes and others run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision_tasks.models.vision_model import VisionModel
+
+
+class TensorModel(nn.Module):
+    """Resized images in, the best detections in tensors of fixed shape out; normalising and padding are inside.
+
+    Made for `torch.export.export(TensorModel(model), (images, image_sizes))`, of one image size or of any:
+    with `dynamic_shapes={"images": {2: Dim("height", max=...), 3: Dim("width", max=...)}, "image_sizes": None}`.
+    Resizing stays outside: do it as `model.preprocess` says (`network_size`), then put the images on one canvas.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: VisionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
+        """Predictions in pixels of the canvas.
+
+        Args:
+            images: (B, C, H, W), uint8 or float in 0..255, RGB, already resized; each starts in the top left corner.
+            image_sizes: (B, 2) height and width of each image on the canvas; what lies beyond counts as padding.
+
+        Returns:
+            boxes (B, D, 4), labels (B, D) int64, scores (B, D), count (B,) int64, and masks (B, D, 28, 28) of models
+            that have them; zeros after the first `count`.
+        """
+        preprocess = self.model.preprocess
+        stride, channels = preprocess.stride, images.shape[1]
+        pixels = F.pad(images.float(), (0, -images.shape[-1] % stride, 0, -images.shape[-2] % stride))
+        if preprocess.channel_order == "bgr":
+            pixels = pixels.flip(1)
+        pixels = preprocess.normalise(pixels, 255.0)
+        padding = torch.zeros((channels, 1, 1), device=pixels.device)
+        if preprocess.pad_value is not None:
+            padding = preprocess.normalise(padding + preprocess.pad_value)
+        y = torch.arange(pixels.shape[-2], device=images.device)[:, None] < image_sizes[:, 0, None, None]
+        x = torch.arange(pixels.shape[-1], device=images.device) < image_sizes[:, 1, None, None]
+        return self.model.tensors(torch.where((y & x)[:, None], pixels, padding), image_sizes)
