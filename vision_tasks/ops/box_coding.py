@@ -41,3 +41,28 @@ def decode_boxes(deltas: Tensor, references: Tensor, weights: Weights = (1, 1, 1
     new_centre = deltas[..., :2] * size + centre
     half = 0.5 * deltas[..., 2:].clamp(max=MAX_LOG_SIZE).exp() * size
     return torch.cat((new_centre - half, new_centre + half), dim=-1)
+
+
+def encode_distances(boxes: Tensor, references: Tensor) -> Tensor:
+    """How far the sides of boxes lie from the references' centres, in units of the references' sizes.
+
+    FCOS (Tian et al. 2020, eq. 1), with distances divided by the stride, which is the size of its references.
+
+    Args:
+        boxes: (..., 4) corners. references: (..., 4) corners of positive size.
+
+    Returns:
+        (..., 4) float32 (left, top, right, bottom); all are positive if the centre lies within the box.
+    """
+    boxes, references = boxes.float(), references.float()
+    size = references[..., 2:] - references[..., :2]
+    centre = (references[..., :2] + references[..., 2:]) / 2
+    return torch.cat(((centre - boxes[..., :2]) / size, (boxes[..., 2:] - centre) / size), dim=-1)
+
+
+def decode_distances(distances: Tensor, references: Tensor) -> Tensor:
+    """Inverse of `encode_distances`. (..., 4), (..., 4) -> (..., 4) float32 corners."""
+    distances, references = distances.float(), references.float()
+    size = references[..., 2:] - references[..., :2]
+    centre = (references[..., :2] + references[..., 2:]) / 2
+    return torch.cat((centre - distances[..., :2] * size, centre + distances[..., 2:] * size), dim=-1)
