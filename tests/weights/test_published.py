@@ -1,106 +1,61 @@
-"""Published weights: fetched once, checked always. Nothing is downloaded here: the publisher is a local file."""
+"""Which file a name means. Nothing is downloaded here."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import urllib.error
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from torchvision.models import list_models
 
+from vision_tasks.backbones.registry import BACKBONES
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.registry import MODELS, model_options
 from vision_tasks.weights import published
-
-CONTENT = b"some weights"
-DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    path = tmp_path / "publisher" / f"net-{DIGITS}.pth"
-    path.parent.mkdir()
-    path.write_bytes(CONTENT)
-    return path.as_uri()
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """File names that would have been downloaded."""
+    names: list[str] = []
+    monkeypatch.setattr(published, "fetch", lambda url: names.append(url) or Path("x"))
+    return names
 
 
-def test_a_file_is_fetched_once(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = tmp_path / "cache"
-    path = published.fetch(url, cache)
-    assert path == cache / f"net-{DIGITS}.pth"
-    assert path.read_bytes() == CONTENT
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("fetched twice"))
-    assert published.fetch(url, cache) == path
-
-
-def test_torchs_cache_is_the_default(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    assert published.fetch(url).parent == tmp_path / "hub" / "checkpoints"
-
-
-def test_a_wrong_download_is_refused_and_not_kept(url: str, tmp_path: Path) -> None:
-    (tmp_path / "publisher" / f"net-{DIGITS}.pth").write_bytes(b"something else")
-    with pytest.raises(VisionTasksError, match=r"download of file://.* is damaged"):
-        published.fetch(url, tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
-
-
-def test_a_damaged_file_in_the_cache_is_named(url: str, tmp_path: Path) -> None:
-    path = published.fetch(url, tmp_path / "cache")
-    path.write_bytes(b"damaged since")
-    with pytest.raises(VisionTasksError, match=rf"cache/net-{DIGITS}\.pth is not what its publisher offers.*Delete it"):
-        published.fetch(url, tmp_path / "cache")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        urllib.error.URLError("Name or service not known"),
-        TimeoutError("timed out"),
-        ConnectionResetError(104, "reset"),
-        http.client.IncompleteRead(b"x"),
-    ],
-)
-def test_offline_says_where_to_put_the_file(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(
-        VisionTasksError, match=r"Could not download https://x/net-0123\.pth.*offline.*cache/net-0123\.pth"
-    ):
-        published.fetch("https://x/net-0123.pth", tmp_path / "cache")
-
-
-def test_a_cache_that_cannot_be_made_is_no_crash(url: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(VisionTasksError, match="Could not download"):
-        published.fetch(url, tmp_path / "file" / "cache")
-
-
-def test_a_missing_local_publisher(tmp_path: Path) -> None:
-    with pytest.raises(VisionTasksError, match="Could not download"):
-        published.fetch((tmp_path / "none-00.pth").as_uri(), tmp_path / "cache")
-
-
-def test_names_lead_to_their_publishers_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(published, "fetch", lambda url: asked.append(url) or Path("x"))
-    for backbone in published.IMAGENET:
-        published.imagenet_file(backbone)
-    published.detector_file("faster_rcnn", None, "resnet50")
-    assert all(u.startswith("https://download.pytorch.org/models/") for u in asked)
-    names = [u.rsplit("/", 1)[-1] for u in asked]
-    # The digits that torchvision published with its first ImageNet and COCO weights.
+def test_every_torchvision_backbone_has_imagenet_weights(asked: list[str]) -> None:
+    there = [name for name in BACKBONES if name in list_models()]
+    assert len(there) >= 50
+    for name in there:
+        published.imagenet_file(name)
+    assert all(re.match(r"https://download\.pytorch\.org/models/.*-[0-9a-f]{8}\.pth$", url) for url in asked)
+    names = [url.rsplit("/", 1)[-1] for url in asked]
+    # The digits that torchvision published with its first ImageNet weights.
     assert "resnet50-0676ba61.pth" in names
     assert "mobilenet_v2-b0353104.pth" in names
-    assert names[-1] == f"fasterrcnn_resnet50_fpn_coco-{published.EPSILON_ZERO[0]}.pth"
+
+
+def test_the_second_recipe_of_imagenet(asked: list[str]) -> None:
+    published.imagenet_file("resnet50", "imagenet_v2")
+    assert asked == ["https://download.pytorch.org/models/resnet50-11ad3fa6.pth"]
+    with pytest.raises(VisionTasksError, match=r"no published ImageNet weights 'imagenet_v2'.*'vgg16'.*'imagenet'"):
+        published.imagenet_file("vgg16", "imagenet_v2")
+
+
+def test_every_published_detector_is_one_that_can_be_built(asked: list[str]) -> None:
+    for model, variant, backbone in published.DETECTORS:
+        assert model in MODELS
+        options = model_options(model)
+        for name, value in (("variant", variant), ("backbone", backbone)):
+            assert name in options or value is None
+        assert published.detector_file(model, variant, backbone) == Path("x")
+    assert len(set(asked)) == len(published.DETECTORS)
+    ours = next(file for key, file in published.DETECTORS.items() if key[0] == "faster_rcnn")
+    assert ours.url.endswith(f"fasterrcnn_resnet50_fpn_coco-{published.EPSILON_ZERO[0]}.pth")
+    assert ours.box_ap == 37.0
 
 
 def test_what_nobody_published() -> None:
-    with pytest.raises(VisionTasksError, match=r"'resnet_narrow'.*There are for: resnet18"):
+    with pytest.raises(VisionTasksError, match=r"'resnet_narrow'.*Give backbone_weights a file"):
         published.imagenet_file("resnet_narrow")
-    with pytest.raises(VisionTasksError, match=r"faster_rcnn resnet18.*faster_rcnn resnet50"):
+    with pytest.raises(VisionTasksError, match=r"faster_rcnn resnet18.*faster_rcnn .*resnet50"):
         published.detector_file("faster_rcnn", None, "resnet18")

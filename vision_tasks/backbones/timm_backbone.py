@@ -63,7 +63,7 @@ class TimmBackbone(Backbone):
     def _split(self) -> tuple[list[tuple[str, list[nn.Module]]], list[nn.Module]]:
         """Modules of each level, and those behind the last."""
         ends = [module.replace(".", "_") for _, module in self._ends]
-        found: list[list[nn.Module]] = [[] for _ in ends] + [[]]
+        found: list[list[nn.Module]] = [[] for _ in range(len(ends) + 1)]
         at = 0
 
         def walk(module: nn.Module, name: str) -> None:

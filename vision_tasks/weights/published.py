@@ -1,85 +1,123 @@
-"""Weights that publishers offer for download: by name, fetched on request, checked against their hash."""
+"""Weights that publishers offer for download, by name: where, whose, under which licence, and how good."""
 
 from __future__ import annotations
 
-import http.client
-import urllib.error
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import torchvision
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.weights.files import sha256
+from vision_tasks.weights.download import fetch
 
-# torchvision's first ImageNet weights: those its detectors were trained from.
-IMAGENET = dict.fromkeys(
-    (
-        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
-        *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
-    ),
-    "IMAGENET1K_V1",
-)
+log = logging.getLogger("vision_tasks")
 
-DETECTORS: dict[tuple[str, str | None, str | None], tuple[str, str]] = {
-    ("faster_rcnn", None, "resnet50"): ("fasterrcnn_resnet50_fpn", "COCO_V1"),
-    ("retinanet", "v1", "resnet50"): ("retinanet_resnet50_fpn", "COCO_V1"),
-    ("retinanet", "v2", "resnet50"): ("retinanet_resnet50_fpn_v2", "COCO_V1"),
-    ("fcos", None, "resnet50"): ("fcos_resnet50_fpn", "COCO_V1"),
+Key = tuple[str, str | None, str | None]
+"""(model, variant, backbone), None where the builder has no such option or leaves it at None."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One file of a detector's weights, trained on COCO.
+
+    Attributes:
+        url: of the file; its SHA-256 begins with the digits after the name's last dash, if there are any.
+        publisher, licence: of the file, as the publisher says.
+        box_ap, mask_ap: COCO AP on val2017 in percent, as the publisher says; None if he does not.
+    """
+
+    url: str
+    publisher: str
+    licence: str
+    box_ap: float | None = None
+    mask_ap: float | None = None
+
+
+def _torchvision(twin: str, version: str = "COCO_V1") -> Published:
+    """torchvision's file for one of its models; the figures are those it carries along."""
+    weights = torchvision.models.get_model_weights(twin)[version]
+    ap = weights.meta["_metrics"]["COCO-val2017"]
+    return Published(str(weights.url), "torchvision", "BSD-3-Clause", ap.get("box_map"), ap.get("mask_map"))
+
+
+def _yolox(variant: str, box_ap: float) -> Published:
+    """A file of YOLOX's release 0.1.1rc0; AP from the table in its README. No hash is stated."""
+    release = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
+    return Published(f"{release}/yolox_{variant}.pth", "YOLOX", "Apache-2.0", box_ap)
+
+
+DETECTORS: dict[Key, Published] = {
+    ("faster_rcnn", "v1", "resnet50"): _torchvision("fasterrcnn_resnet50_fpn"),
+    ("faster_rcnn", "v2", "resnet50"): _torchvision("fasterrcnn_resnet50_fpn_v2"),
+    ("faster_rcnn", "v1", "mobilenet_v3_large"): _torchvision("fasterrcnn_mobilenet_v3_large_fpn"),
+    ("faster_rcnn", "320px", "mobilenet_v3_large"): _torchvision("fasterrcnn_mobilenet_v3_large_320_fpn"),
+    ("mask_rcnn", "v1", "resnet50"): _torchvision("maskrcnn_resnet50_fpn"),
+    ("mask_rcnn", "v2", "resnet50"): _torchvision("maskrcnn_resnet50_fpn_v2"),
+    ("retinanet", "v1", "resnet50"): _torchvision("retinanet_resnet50_fpn"),
+    ("retinanet", "v2", "resnet50"): _torchvision("retinanet_resnet50_fpn_v2"),
+    ("fcos", None, "resnet50"): _torchvision("fcos_resnet50_fpn"),
+    ("ssd", None, "vgg16"): _torchvision("ssd300_vgg16"),
+    ("ssdlite", None, "mobilenet_v3_large"): _torchvision("ssdlite320_mobilenet_v3_large"),
+    ("yolox", "nano", None): _yolox("nano", 25.8),
+    ("yolox", "tiny", None): _yolox("tiny", 32.8),
+    ("yolox", "s", None): _yolox("s", 40.5),
+    ("yolox", "m", None): _yolox("m", 46.9),
+    ("yolox", "l", None): _yolox("l", 49.7),
+    ("yolox", "x", None): _yolox("x", 51.1),
 }
-"""(model, variant or None, backbone or None) -> torchvision's name of the twin and of its weights. BSD-3-Clause; trained
-on COCO."""
+"""What `weights="coco"` means. Add a file by adding an entry: the key is the model, and its options `variant` and
+`backbone` (defaults included; None for an option it does not have)."""
 
-EPSILON_ZERO = ("258fb6c6", "eeacb38b")
+EPSILON_ZERO = ("258fb6c6", "bf2d0c1e", "eeacb38b")
 """Hashes (first eight digits) of files made before torchvision's frozen batch norm had an epsilon: they want 0."""
 
+IMAGENET = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}
+"""What `backbone_weights=` says -> torchvision's name of the version. The first is what its detectors were trained
+from; the second, of a longer recipe (2021), is better at classification and not there for every network."""
 
-def imagenet_file(backbone: str) -> Path:
-    """The ImageNet weights of a backbone, downloaded from torchvision's publisher if not yet in torch's cache."""
-    if backbone not in IMAGENET:
+
+def imagenet_file(backbone: str, version: str = "imagenet") -> Path:
+    """torchvision's ImageNet weights of a backbone, downloaded if not yet in the cache.
+
+    Args:
+        backbone: torchvision's name of a classification network. version: a key of `IMAGENET`.
+
+    Raises:
+        VisionTasksError: none are published, or they cannot be had.
+    """
+    try:
+        weights = torchvision.models.get_model_weights(backbone)[IMAGENET[version]]
+    except (ValueError, KeyError) as error:
+        other = next((v for v in IMAGENET if v != version and _has(backbone, v)), None)
         raise VisionTasksError(
-            f"There are no published ImageNet weights for the backbone {backbone!r}. "
-            f"There are for: {', '.join(IMAGENET)}. Or give backbone_weights a file."
-        )
-    return fetch(str(torchvision.models.get_model_weights(backbone)[IMAGENET[backbone]].url))
+            f"There are no published ImageNet weights {version!r} for the backbone {backbone!r}. "
+            + (f"There are {other!r}; or give" if other else "Give")
+            + " backbone_weights a file."
+        ) from error
+    log.info("ImageNet weights of %s: torchvision, BSD-3-Clause, %s.", backbone, weights.url)
+    return fetch(str(weights.url))
+
+
+def _has(backbone: str, version: str) -> bool:
+    try:
+        return IMAGENET[version] in torchvision.models.get_model_weights(backbone).__members__
+    except ValueError:
+        return False
 
 
 def detector_file(model: str, variant: str | None = None, backbone: str | None = None) -> Path:
-    """The COCO weights of a detector, downloaded from torchvision's publisher if not yet in torch's cache."""
+    """The COCO weights of a detector, downloaded if not yet in the cache.
+
+    Raises:
+        VisionTasksError: none are published for this variant and backbone, or they cannot be had.
+    """
     if (model, variant, backbone) not in DETECTORS:
-        known = "; ".join(" ".join(filter(None, key)) for key in DETECTORS)
         wanted = " ".join(filter(None, (model, variant, backbone)))
+        known = "; ".join(" ".join(filter(None, key)) for key in DETECTORS)
         raise VisionTasksError(
             f"There are no published COCO weights for {wanted}. There are for: {known}. Or give weights a file."
         )
-    twin, version = DETECTORS[model, variant, backbone]
-    return fetch(str(torchvision.models.get_model_weights(twin)[version].url))
-
-
-def fetch(url: str, folder: Path | None = None) -> Path:
-    """Download a file whose name ends in -<first digits of its SHA-256>, once.
-
-    Args:
-        folder: where to; torch's cache (`TORCH_HOME`) if None.
-
-    Raises:
-        VisionTasksError: no network, no room, or the content does not match the hash.
-    """
-    folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / url.rsplit("/", 1)[-1]
-    wanted = path.stem.rsplit("-", 1)[-1]
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Writes to a temporary file, checks the hash, then renames; shows progress on standard error.
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=True)
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            raise VisionTasksError(
-                f"Could not download {url} ({error}). If this machine is offline, fetch the file elsewhere, "
-                f"and put it at {path} or give its path."
-            ) from error
-        except RuntimeError as error:
-            raise VisionTasksError(f"The download of {url} is damaged ({error}). Try again.") from error
-    if not sha256(path).startswith(wanted):
-        raise VisionTasksError(f"{path} is not what its publisher offers (SHA-256 differs). Delete it and try again.")
-    return path
+    file = DETECTORS[model, variant, backbone]
+    log.info("COCO weights of %s: %s, %s, %s.", model, file.publisher, file.licence, file.url)
+    return fetch(file.url)
