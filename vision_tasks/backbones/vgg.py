@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torchvision
 from torch import nn
 
@@ -16,7 +17,16 @@ def vgg(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = No
     A level is what the next pooling sees: C1 is conv2 of the paper (the first at half the size), C4 is conv5, and C5
     is conv5 pooled. Sides are rounded down. `norm` and `norm_eps` mean nothing without batch norm.
     """
-    body = getattr(torchvision.models, name)(weights=None)
+    with torch.device("meta"):  # the classifier's 500 MB are never used, so they shall not be drawn either
+        body = getattr(torchvision.models, name)(weights=None)
+    body.features.to_empty(device="cpu")
+    for module in body.features:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
     set_norm(body, norm, norm_eps)
     layers = children_of(body, "features")
     pools = [i for i, (_, layer) in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]

@@ -61,3 +61,38 @@ def sample_balanced(
     rank = torch.arange(len(negative), device=matches.device)
     negative_valid = (negative_key > 0) & (rank < count - positive_valid.sum())
     return torch.cat((positive, negative)), torch.cat((positive_valid, negative_valid))
+
+
+def match_each(overlaps: Tensor, foreground: float) -> Tensor:
+    """SSD's assignment (Liu et al. 2016, section 2.2): every truth gets its best box, whatever else overlaps that box.
+
+    All other boxes take their best truth if they overlap it enough, as by `match`. Where two truths have the same best
+    box the later one gets it, and a truth that overlaps nothing gets none.
+
+    Args:
+        overlaps: (T, N) IoU; T may be 0, N may not. foreground: at least this overlap makes a match.
+
+    Returns:
+        (N,) int64: index of the truth, or `BACKGROUND`.
+    """
+    matches = match(overlaps, foreground, foreground)
+    if overlaps.shape[0] == 0:
+        return matches
+    best, box = overlaps.max(dim=1)
+    truth = torch.where(best > 0, torch.arange(len(best), device=best.device), BACKGROUND)
+    forced = torch.full_like(matches, BACKGROUND).scatter_reduce(0, box, truth, "amax")
+    return torch.where(forced > BACKGROUND, forced, matches)
+
+
+def hardest(losses: Tensor, allowed: Tensor, counts: Tensor) -> Tensor:
+    """The boxes with the greatest losses of each image: hard negative mining (SSD, section 2.2).
+
+    Args:
+        losses: (B, N). allowed: (B, N) bool, those to choose from (negatives). counts: (B,) how many to choose.
+
+    Returns:
+        (B, N) bool, true for counts[b] of the allowed boxes of image b, or for all of them if they are fewer.
+    """
+    order = torch.where(allowed, losses, -torch.inf).argsort(dim=1, descending=True)
+    first = torch.arange(losses.shape[1], device=losses.device) < counts[:, None]
+    return torch.zeros_like(allowed).scatter(1, order, first) & allowed

@@ -1,0 +1,75 @@
+"""torchvision's SSD and SSDLite checkpoints in our names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+_HEAD = (
+    (r"head\.classification_head\.module_list\.", "heads.objects.classes."),
+    (r"head\.regression_head\.module_list\.", "heads.objects.deltas."),
+)
+_SSD: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"backbone\.scale_weight$", "neck.scale"),
+    (r"backbone\.extra\.0\.7\.1\.", "neck.fc6."),
+    (r"backbone\.extra\.0\.7\.3\.", "neck.fc7."),
+    # What follows conv4_3 is numbered anew there, beginning with the fourth pooling.
+    (r"backbone\.extra\.0\.(\d)\.", lambda m: f"backbone.features.{23 + int(m[1])}."),
+    (r"backbone\.extra\.(\d)\.", lambda m: f"neck.extra.blocks.{int(m[1]) - 1}."),
+    *_HEAD,
+)
+_SSDLITE: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    # Block 13 is cut behind its expansion, and what follows is numbered anew.
+    (r"backbone\.features\.0\.13\.", "backbone.features.13.block.0."),
+    (r"backbone\.features\.0\.", "backbone.features."),
+    (r"backbone\.features\.1\.0\.", "backbone.features.13.block."),
+    (r"backbone\.features\.1\.(\d)\.", lambda m: f"backbone.features.{13 + int(m[1])}."),
+    (r"backbone\.extra\.", "neck.blocks."),
+    *_HEAD,
+)
+_CLASSES = "head.classification_head.module_list.0."
+
+
+def is_ssd(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is laid out as torchvision's SSD on VGG-16."""
+    return {_CLASSES + "weight", "backbone.scale_weight"} <= state.keys()
+
+
+def is_ssdlite(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is laid out as torchvision's SSDLite on MobileNetV3-Large."""
+    return {_CLASSES + "1.weight", "backbone.features.0.13.0.weight"} <= state.keys()
+
+
+def rename_ssd(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's SSD state dict in our names; what has no counterpart keeps its name."""
+    return {_renamed(name, _SSD): value for name, value in state.items()}
+
+
+def rename_ssdlite(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's SSDLite state dict in our names; what has no counterpart keeps its name."""
+    return {_renamed(name, _SSDLITE): value for name, value in state.items()}
+
+
+def ssd_outputs(state: Mapping[str, Tensor]) -> int:
+    """Class outputs, background included: SSD's finest map has four default boxes a cell."""
+    return len(state[_CLASSES + "weight"]) // 4
+
+
+def ssdlite_outputs(state: Mapping[str, Tensor]) -> int:
+    """Class outputs, background included: every map of SSDLite has six default boxes a cell."""
+    return len(state[_CLASSES + "1.weight"]) // 6
+
+
+def has_reduced_tail(state: Mapping[str, Tensor]) -> bool:
+    """Whether SSDLite's body is half as wide behind C4, as in torchvision's published file."""
+    return "backbone.features.1.3.0.weight" in state and len(state["backbone.features.1.3.0.weight"]) == 480
+
+
+def _renamed(name: str, table: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]) -> str:
+    for pattern, ours in table:
+        new, count = re.subn("^" + pattern, ours, name)
+        if count:
+            return new
+    return name
