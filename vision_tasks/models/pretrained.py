@@ -13,7 +13,7 @@ from torch import Tensor
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
-from vision_tasks.weights import files, published
+from vision_tasks.weights import darknet, darknet_cfg, files, published
 from vision_tasks.weights.classes import carry_classes, matching_labels
 from vision_tasks.weights.layouts import Known, known_classes, layout_of
 
@@ -50,6 +50,8 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
     path = Path(source).expanduser()
     if str(source) == "coco":
         path = published.detector_file(model, options.get("variant"), options.get("backbone"))
+    if darknet.is_darknet(path):
+        return _darknet(model, path, str(options.get("cfg") or path.with_suffix(".cfg")))
     content = files.read_file(path)
     state = files.tensors_of(content, path)
     extra: dict[str, Any] = {"norm_eps": 0.0} if files.sha256(path).startswith(published.EPSILON_ZERO) else {}
@@ -66,6 +68,15 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
         )
     outputs = layout.outputs(state)
     return Pretrained(path, layout.rename(state), known_classes(outputs), outputs, extra | layout.options(state))
+
+
+def _darknet(model: str, path: Path, cfg: str) -> Pretrained:
+    if model != "darknet":
+        raise VisionTasksError(f"{path} holds weights of Darknet's, which fit darknet, not {model}. Choose that model.")
+    text = darknet_cfg.text_of(cfg)
+    layers = darknet_cfg.plan(darknet_cfg.read_cfg(text))
+    outputs = darknet_cfg.class_outputs(layers)
+    return Pretrained(path, darknet.read_weights(path, layers), known_classes(outputs), outputs, {"cfg": text})
 
 
 def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Mapping[str, Any]) -> Pretrained:
