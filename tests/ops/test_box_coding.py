@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder
 
-from vision_tasks.ops.box_coding import MAX_LOG_SIZE, decode_boxes, encode_boxes
+from vision_tasks.ops.box_coding import (
+    MAX_LOG_SIZE,
+    decode_boxes,
+    decode_distances,
+    encode_boxes,
+    encode_distances,
+)
 
 WEIGHTS = [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0), (2.0, 3.0, 4.0, 5.0)]
 
@@ -75,3 +81,12 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, decode_boxes(deltas.float(), references.float()))
     assert encode_boxes(references, references).dtype == torch.float32
     assert encode_boxes(references, references).abs().max() == 0
+
+
+def test_distances_equal_torchvision_and_come_back() -> None:
+    boxes, references = random_boxes(200, 4), random_boxes(200, 5)
+    coder = BoxLinearCoder(normalize_by_size=True)
+    distances = encode_distances(boxes, references)
+    torch.testing.assert_close(distances, coder.encode(references, boxes))
+    torch.testing.assert_close(decode_distances(distances, references), coder.decode(distances, references))
+    torch.testing.assert_close(decode_distances(distances, references), boxes, rtol=1e-5, atol=1e-3)

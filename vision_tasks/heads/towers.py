@@ -10,7 +10,7 @@ _PRIOR = 0.01  # Lin et al. 2017, section 4.1: every output begins at this proba
 
 
 def tower(channels: int, norm: bool, bias: bool) -> nn.Sequential:
-    """Four 3×3 convolutions, each with a ReLU and, if asked for, group norm (32 groups) before it."""
+    """Four 3×3 convolutions, each with a ReLU and, if asked for, group norm before it."""
     layers: list[nn.Module] = []
     for _ in range(4):
         convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
@@ -19,7 +19,9 @@ def tower(channels: int, norm: bool, bias: bool) -> nn.Sequential:
             nn.init.zeros_(convolution.bias)
         layers.append(convolution)
         if norm:
-            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))  # narrow pyramids have fewer groups
+            # Published: 32 groups of 256 channels. Narrow pyramids have fewer groups, not smaller ones: a group of one
+            # channel has nothing to compare with on a map of one cell.
+            layers.append(nn.GroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
@@ -35,4 +37,5 @@ def output_layer(channels: int, outputs: int, classes: bool = False) -> nn.Conv2
 
 def by_anchor(output: Tensor, anchors: int) -> Tensor:
     """(B, anchors * C, h, w) -> (B, h * w * anchors, C): cells in row-major order, the anchors of a cell together."""
-    return output.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    rows: Tensor = output.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    return rows
