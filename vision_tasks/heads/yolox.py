@@ -31,8 +31,8 @@ class YOLOXHead(DenseHead):
     and only its best class comes out, as in YOLOX's postprocessing.
 
     Attributes:
-        use_l1: whether the loss `l1` counts (it is 0 otherwise). YOLOX switches it on for its last epochs, those without
-            mosaic and mixup; whoever trains sets it. Not part of a checkpoint.
+        use_l1: whether the loss `l1` counts (it is 0 otherwise). YOLOX switches it on for its last epochs, when mosaic
+            and mixup are off; whoever trains sets it. Not part of a checkpoint.
     """
 
     def __init__(

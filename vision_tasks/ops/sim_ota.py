@@ -1,4 +1,4 @@
-"""SimOTA: which cells answer for which truth, as the network's own answers suggest (YOLOX, Ge et al. 2021, section 2.2).
+"""SimOTA: which cells answer for which truth, by the network's own answers (YOLOX, Ge et al. 2021, section 2.2).
 
 A simplification of optimal transport assignment (OTA, Ge et al. 2021): every truth takes the few cells whose answers
 cost least, and how many those are is read off the overlaps.
