@@ -33,6 +33,11 @@ class Head(nn.Module):
         self.levels = tuple(levels)
         self.register_buffer("columns", torch.tensor(list(columns), dtype=torch.int64), persistent=False)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether its predictions have masks, by which they are then judged, too."""
+        return False
+
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted scalars; finite on empty images, one-pixel boxes and all-crowd batches."""
         raise NotImplementedError

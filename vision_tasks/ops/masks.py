@@ -48,11 +48,27 @@ def decode(rles: Sequence[Rle], size: Size | None = None) -> Tensor:
 def from_polygons(polygons: Polygons, size: Size) -> Rle:
     """Union of polygons, each (P, 2) x, y in continuous pixels, as COCO rasterises it.
 
-    A polygon of fewer than three points covers nothing.
+    A polygon of fewer than three points covers nothing. A float32 coordinate that is a rounded tenth counts as that
+    tenth: COCO's rounding has its ties there, and files have many of them.
     """
-    flat = [np.asarray(p, dtype=np.float64).reshape(-1) for p in polygons if len(p) >= 3]
-    if not flat:
+    return _rasterised([_fifths(p) for p in polygons if len(p) >= 3], size)
+
+
+def _fifths(points: np.ndarray) -> np.ndarray:
+    """Points (P, 2) int64 on the grid of fifths of a pixel that pycocotools rounds to before anything else."""
+    exact = points.astype(np.float64)
+    if points.dtype == np.float32:
+        tenths = np.round(exact, 1)
+        exact = np.where(tenths.astype(np.float32) == points, tenths, exact)
+    return np.trunc(5 * exact + 0.5).astype(np.int64)
+
+
+def _rasterised(fifths: Sequence[np.ndarray], size: Size) -> Rle:
+    """Union of polygons on the grid of fifths of a pixel."""
+    if not fifths:
         return empty(size)
+    # What pycocotools rounds to these numbers again. It cuts off towards zero: negative ones must lie below theirs.
+    flat = [(np.where(p < 0, p - 0.75, p) / 5).reshape(-1) for p in fifths]
     merged: Rle = coco_mask.merge(coco_mask.frPyObjects(flat, *size))
     return merged
 
@@ -200,13 +216,13 @@ def _shape_to_rle(shape: Polygons | Rle | None, size: Size) -> Rle:
 
 def _render_polygons(polygons: Polygons, window: Window, out: Tensor) -> None:
     """Rasterise polygons into `out`, the (h, w) bitmap of `window`."""
-    points = np.concatenate([p for p in polygons if len(p) >= 3] or [np.zeros((0, 2), dtype=np.float32)])
-    if len(points) == 0:
+    fifths = [_fifths(p) for p in polygons if len(p) >= 3]
+    if not fifths:
         return
     x1, y1, x2, y2 = window
-    # pycocotools rounds negative coordinates differently, so none may become negative that was not: where the outline
-    # begins before the window, so does the frame.
-    left, top = (min(edge, max(0, int(np.floor(low)))) for edge, low in zip((x1, y1), points.min(axis=0), strict=True))
-    moved = [np.asarray(p, dtype=np.float64) - (left, top) for p in polygons]
-    frame = decode([from_polygons(moved, (y2 - top, x2 - left))])[0]
+    # COCO's rasterisation of an outline that begins left of or above the frame is not that of the whole image cut: the
+    # frame begins where the outline does, but not outside the image.
+    low = np.concatenate(fifths).min(axis=0) // 5
+    left, top = (min(edge, max(0, int(begin))) for edge, begin in zip((x1, y1), low, strict=True))
+    frame = decode([_rasterised([p - (5 * left, 5 * top) for p in fifths], (y2 - top, x2 - left))])[0]
     out.copy_(frame[y1 - top :, x1 - left :])
