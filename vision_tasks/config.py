@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from vision_tasks.errors import VisionTasksError
 
@@ -38,6 +47,10 @@ class Split(Strict):
     ] = None
 
 
+_Side = Annotated[int, Field(ge=32, le=8192)]
+_Factor = Annotated[float, Field(ge=0.01, le=100)]
+
+
 class DataConfig(Strict):
     """What to read, and how batches are made of it."""
 
@@ -51,6 +64,18 @@ class DataConfig(Strict):
         str | list[str | dict[str, dict[str, Any] | None]],
         Field(description='"default", "none", "strong", or Albumentations transforms by name with their arguments'),
     ] = "default"
+    mosaic: Annotated[float, Field(ge=0, le=1, description="share of samples that are a mosaic of four images")] = 0.0
+    mosaic_size: Annotated[
+        _Side | tuple[_Side, _Side] | None,
+        Field(description="side, or height and width, of a mosaic; None is the size the model resizes to"),
+    ] = None
+    mosaic_scale: Annotated[
+        tuple[_Factor, _Factor], Field(description="smallest and largest factor by which a mosaic is scaled")
+    ] = (0.1, 2.0)
+    mixup: Annotated[float, Field(ge=0, le=1, description="share of samples into which another image is mixed")] = 0.0
+    plain_epochs: Annotated[
+        int, Field(ge=0, description="last epochs, without mosaic and mixup; YOLOX adds its L1 loss in them")
+    ] = 0
     group_by_aspect_ratio: Annotated[bool, Field(description="upright and wide images in batches of their own")] = True
     min_sizes: Annotated[
         list[Annotated[int, Field(ge=1)]],
@@ -59,6 +84,13 @@ class DataConfig(Strict):
     start_method: Annotated[
         Literal["fork", "spawn", "forkserver"] | None, Field(description="how workers start; None is Python's default")
     ] = None
+
+    @field_validator("mosaic_scale")
+    @classmethod
+    def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the smaller factor comes first")
+        return value
 
 
 class OptimizerConfig(Strict):

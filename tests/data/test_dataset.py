@@ -24,7 +24,7 @@ def test_a_sample_is_the_image_and_its_truth(tmp_path):
     assert sample.target.image_id == 104
     assert sample.target.boxes.tolist() == [[2, 3, 10, 12]]
     assert len(sample.target.masks) == 1
-    assert sample.request == (4, 2, 77)
+    assert sample.request == Request(4, epoch=2, min_size=77)
     assert len(dataset[3].target.boxes) == 0
     with pytest.raises(IndexError):
         dataset[6]

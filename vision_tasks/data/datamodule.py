@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from vision_tasks.data.dataset import DetectionDataset, RawBatch, Transform, collate
+from vision_tasks.data.dataset import Combination, DetectionDataset, RawBatch, Transform, collate
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import BatchSampler, aspect_ratio_groups
 from vision_tasks.errors import VisionTasksError
@@ -35,6 +36,8 @@ class DataModule(LightningDataModule):
         train, val: records of either split, or None if it is not needed.
         batch_size, val_batch_size: images per batch and rank; validation takes as many as training if not given.
         transforms: augmentation of training samples, or None.
+        combinations: mosaic and mixup of training samples, applied before the transforms.
+        plain_epochs: this many epochs at the end of the training are without combinations; 0 for none.
         min_sizes: shortest sides to choose from per training batch; empty leaves the size to the model.
         group_by_aspect_ratio: put upright images in batches of their own, and the others (less padding).
         workers: processes per loader; None chooses by cores and data, 0 decodes in the main process.
@@ -53,6 +56,8 @@ class DataModule(LightningDataModule):
         batch_size: int = 2,
         val_batch_size: int | None = None,
         transforms: Transform | None = None,
+        combinations: Sequence[Combination] = (),
+        plain_epochs: int = 0,
         min_sizes: Sequence[int] = (),
         group_by_aspect_ratio: bool = True,
         workers: int | None = None,
@@ -63,6 +68,7 @@ class DataModule(LightningDataModule):
         self.train, self.val = train, val
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.transforms, self.min_sizes, self.seed = transforms, tuple(min_sizes), seed
+        self.combinations, self.plain_epochs = tuple(combinations), plain_epochs
         self.group_by_aspect_ratio, self.workers = group_by_aspect_ratio, workers
         self.multiprocessing_context = multiprocessing_context
         self.unreadable: dict[int, str] = {}
@@ -90,7 +96,9 @@ class DataModule(LightningDataModule):
             position=None if self.trainer is None else self._batches_done,
         )
         self._batches_per_pass = sampler.batches_per_pass
-        return self._loader(DetectionDataset(records, self.transforms, self.seed), sampler)
+        sampler.plain_from = self._plain_from(len(sampler), world_size)
+        dataset = DetectionDataset(records, self.transforms, self.seed, combinations=self.combinations)
+        return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> ResumableLoader:
         """Batches in the order of the records, each image once over all ranks, without augmentation.
@@ -128,6 +136,22 @@ class DataModule(LightningDataModule):
 
     def _ranks(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _plain_from(self, batches_per_epoch: int, world_size: int) -> float:
+        """Where in the stream the last `plain_epochs` begin; the trainer's limits tell where the training ends."""
+        trainer = self.trainer
+        if trainer is None or not self.plain_epochs:
+            return math.inf
+        epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
+        batches = epochs * batches_per_epoch
+        if trainer.max_steps > 0:
+            # Lightning ends an epoch with a shorter sum of gradients where its batches do not divide.
+            sums = math.ceil(batches_per_epoch / trainer.accumulate_grad_batches)
+            whole, rest = divmod(trainer.max_steps, sums)
+            batches = min(batches, whole * batches_per_epoch + rest * trainer.accumulate_grad_batches)
+        if self.combinations and self.plain_epochs * batches_per_epoch >= batches:
+            log.warning("plain_epochs (%d) covers the whole training: no mosaic, no mixup is made", self.plain_epochs)
+        return max(0, batches - self.plain_epochs * batches_per_epoch) * world_size
 
     def _batches_done(self) -> int:
         """Batches that training has taken from the sampler's stream so far, over all ranks.

@@ -46,6 +46,9 @@ class Sample:
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
+Combination = Callable[[Sample, np.random.Generator, "DetectionDataset"], Sample]
+"""Makes one sample of this one and of others that it reads from the data set."""
+
 
 class DetectionDataset(Dataset[Sample]):
     """Map-style data set of `Sample`s; works in any process, as its answer depends on the request alone.
@@ -59,12 +62,20 @@ class DetectionDataset(Dataset[Sample]):
     Args:
         records: the images and their annotations. transforms: augmentation, or None.
         seed: of the augmentation. train: whether an unreadable image is replaced.
+        combinations: mosaic and mixup, applied in order and before the transforms, unless the request is plain.
     """
 
     def __init__(
-        self, records: Records, transforms: Transform | None = None, seed: int = 0, *, train: bool = True
+        self,
+        records: Records,
+        transforms: Transform | None = None,
+        seed: int = 0,
+        *,
+        train: bool = True,
+        combinations: Sequence[Combination] = (),
     ) -> None:
         self.records, self.transforms, self.seed, self.train = records, transforms, seed, train
+        self.combinations = tuple(combinations)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -80,9 +91,20 @@ class DetectionDataset(Dataset[Sample]):
         if not 0 <= request.index < len(self):
             raise IndexError(f"there is no image {request.index}: the data set has {len(self)}")
         sample = self._read(request)
-        if self.transforms is None or sample.image is None:
+        if sample.image is None:
             return sample
-        return self.transforms(sample, np.random.default_rng((self.seed, request.epoch, request.index)))
+        random = np.random.default_rng((self.seed, request.epoch, request.index))
+        for combination in () if request.plain else self.combinations:
+            sample = combination(sample, random, self)
+        return sample if self.transforms is None else self.transforms(sample, random)
+
+    def read(self, row: int) -> Sample:
+        """An image as it is in the file, with its truth; in training the next one if it cannot be read."""
+        return self._read(Request(row))
+
+    def has_annotations(self, row: int) -> bool:
+        """Whether the file states any for the image, sound or not; nothing is read for it."""
+        return bool(self.records.first[row + 1] > self.records.first[row])
 
     def _read(self, request: Request) -> Sample:
         unreadable: list[Unreadable] = []
@@ -115,12 +137,14 @@ class RawBatch:
         targets: B truths, each on its image's grid.
         min_size: shortest side to resize this batch to, or None for the model's own.
         unreadable: images that could not be read: replaced in training, missing here in evaluation.
+        plain: whether this batch is of the last epochs, which are without mosaic and mixup.
     """
 
     images: list[Tensor]
     targets: list[Target]
     min_size: int | None = None
     unreadable: list[Unreadable] = field(default_factory=list)
+    plain: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,4 +172,5 @@ def collate(samples: Sequence[Sample]) -> RawBatch:
         targets=[target for _, target in read],
         min_size=samples[0].request.min_size if samples else None,
         unreadable=[entry for s in samples for entry in s.unreadable],
+        plain=bool(samples) and samples[0].request.plain,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,11 +18,13 @@ class Request(NamedTuple):
     Attributes:
         index: row of the image in the records. epoch: which pass over the data, decides the augmentation.
         min_size: shortest side that the model shall resize this batch to, or None for the model's own.
+        plain: whether the image comes alone, without mosaic and mixup, as in a run's last epochs.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a request
     epoch: int = 0
     min_size: int | None = None
+    plain: bool = False
 
 
 def aspect_ratio_groups(widths: np.ndarray, heights: np.ndarray, k: int = 0) -> np.ndarray:
@@ -89,6 +92,10 @@ class BatchSampler(Sampler[list[Request]]):
         position: training only: tells, whenever an iteration starts, how many batches of the stream are done, over all
             ranks, and so where to go on; by default those of all epochs before the one set.
 
+    Attributes:
+        plain_from: the first batch of the training stream whose requests are plain (as are all after it); set later,
+            as it takes the length of an epoch to know.
+
     Raises:
         VisionTasksError: if there are no images, or in training fewer batches than ranks.
     """
@@ -116,6 +123,7 @@ class BatchSampler(Sampler[list[Request]]):
         self.groups, self.min_sizes = groups, tuple(min_sizes)
         self.rank, self.world_size = rank, world_size
         self.position = position
+        self.plain_from: float = math.inf
         self.epoch = 0
         self.batches_per_pass = -(-num_images // batch_size)
         if train and self.batches_per_pass < world_size:
@@ -152,11 +160,13 @@ class BatchSampler(Sampler[list[Request]]):
             if not self.train and self.rank >= self.batches_per_pass:
                 yield []
                 return
-            epoch, number = divmod(start + step * self.world_size + self.rank, self.batches_per_pass)
+            place = start + step * self.world_size + self.rank
+            epoch, number = divmod(place, self.batches_per_pass)
             if formed != epoch:
                 batches, sizes = self.batches_of_pass(epoch)
                 formed = epoch
-            yield [Request(index, epoch, sizes[number]) for index in batches[number].tolist()]
+            plain = self.train and place >= self.plain_from
+            yield [Request(index, epoch, sizes[number], plain) for index in batches[number].tolist()]
 
     def batches_of_pass(self, epoch: int) -> tuple[list[np.ndarray], list[int | None]]:
         """All batches of one pass over the data, for all ranks: their image rows, and their shortest sides."""

@@ -61,6 +61,12 @@ class TrainingModule(LightningModule):
             return self.model
         return self.averaged.module
 
+    def on_train_batch_start(self, raw: RawBatch, index: int) -> None:
+        """Heads with a loss of their own for the last, plain epochs (YOLOX's L1) are told by the batch itself."""
+        for head in self.model.heads.values():
+            if hasattr(head, "use_l1"):
+                setattr(head, "use_l1", raw.plain)  # noqa: B010  # not every head has it
+
     def training_step(self, raw: RawBatch, index: int) -> dict[str, Any]:
         """`loss` for Lightning, and every loss by name for the log.
 

@@ -22,9 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from vision_tasks.config import Config, TrainConfig, to_yaml
-from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.records import Records
-from vision_tasks.data.transforms import Transforms
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
 from vision_tasks.metrics.coco import CocoMetric
@@ -33,6 +31,7 @@ from vision_tasks.models.checkpoint import load
 from vision_tasks.models.registry import create_model
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
+from vision_tasks.training.loaders import data_module
 from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.splits import read_splits, truth_of
@@ -79,7 +78,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     metric = CocoMetric(truth_of(val)) if val is not None else None
     module = TrainingModule(model, config.train, metric, config.data.batch_size)
-    data = data_module(config, train, val)
+    data = data_module(config, train, val, model.preprocess)
     choose_device(config.train.device)
     folder = run_folder(config, resume)
 
@@ -145,22 +144,6 @@ def model_for(config: Config, train: Records) -> VisionModel:
     """The recipe's model for the data's categories."""
     options = dict(config.model)
     return create_model(options.pop("name"), train.categories, **options)
-
-
-def data_module(config: Config, train: Records | None, val: Records | None) -> DataModule:
-    """Loaders as the recipe says."""
-    return DataModule(
-        train,
-        val,
-        batch_size=config.data.batch_size,
-        val_batch_size=config.data.val_batch_size,
-        transforms=Transforms(config.data.augment) if train is not None else None,
-        min_sizes=config.data.min_sizes,
-        group_by_aspect_ratio=config.data.group_by_aspect_ratio,
-        workers=config.data.workers,
-        seed=config.train.seed,
-        multiprocessing_context=config.data.start_method,
-    )
 
 
 def make_trainer(

@@ -1,0 +1,51 @@
+"""From the data section of a recipe to loaders with their augmentation."""
+
+from __future__ import annotations
+
+from vision_tasks.config import Config, DataConfig
+from vision_tasks.data.datamodule import DataModule
+from vision_tasks.data.dataset import Combination
+from vision_tasks.data.mosaic import MixUp, Mosaic
+from vision_tasks.data.records import Records
+from vision_tasks.data.transforms import Transforms
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.preprocess import Preprocess
+
+
+def data_module(
+    config: Config, train: Records | None, val: Records | None, preprocess: Preprocess | None = None
+) -> DataModule:
+    """Loaders as the recipe says; where it does not say how large mosaics are, the model's `preprocess` does."""
+    return DataModule(
+        train,
+        val,
+        batch_size=config.data.batch_size,
+        val_batch_size=config.data.val_batch_size,
+        transforms=Transforms(config.data.augment) if train is not None else None,
+        combinations=combinations_of(config.data, preprocess) if train is not None else (),
+        plain_epochs=config.data.plain_epochs,
+        min_sizes=config.data.min_sizes,
+        group_by_aspect_ratio=config.data.group_by_aspect_ratio,
+        workers=config.data.workers,
+        seed=config.train.seed,
+        multiprocessing_context=config.data.start_method,
+    )
+
+
+def combinations_of(config: DataConfig, preprocess: Preprocess | None = None) -> list[Combination]:
+    """Mosaic and mixup, as far as the recipe has them.
+
+    Raises:
+        VisionTasksError: neither the recipe nor the model has a size for mosaics.
+    """
+    chosen: list[Combination] = []
+    if config.mosaic:
+        size = config.mosaic_size
+        if size is None:
+            if preprocess is None or preprocess.resize == "none":
+                raise VisionTasksError("data.mosaic_size must be given: the model does not resize images to any size.")
+            size = preprocess.size or preprocess.min_size
+        chosen.append(Mosaic(config.mosaic, size if isinstance(size, tuple) else (size, size), config.mosaic_scale))
+    if config.mixup:
+        chosen.append(MixUp(config.mixup))
+    return chosen
