@@ -22,7 +22,7 @@ def test_known_models_and_their_options() -> None:
     assert "faster_rcnn" in vt.list_models()
     options = registry.model_options("faster_rcnn")
     assert list(options) == [p for p in inspect.signature(faster_rcnn).parameters if p != "categories"]
-    assert options["min_size"].annotation is int
+    assert options["hidden"].annotation is int
     assert all(p.default is not inspect.Parameter.empty for p in options.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from vision_tasks.heads.base import Head
 from vision_tasks.heads.roi_box import Drawn, RoIBoxStage, in_a_row
 from vision_tasks.heads.roi_mask import RoIMaskStage
-from vision_tasks.heads.rpn import RPN
+from vision_tasks.heads.rpn import RPN, image_edges
 from vision_tasks.ops.detections import Decode, DetectionRule, detect, detect_fixed
 from vision_tasks.structures import Batch, Categories, Masks, Prediction
 
@@ -41,6 +41,10 @@ class FasterRCNNHead(Head):
         self.rule = rule
         self.mask = mask
 
+    @property
+    def has_masks(self) -> bool:
+        return self.mask is not None
+
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         assert batch.targets is not None, "losses need targets"
         logits, deltas, anchors = self.rpn(features, _canvas(batch))
@@ -55,8 +59,8 @@ class FasterRCNNHead(Head):
         logits, deltas, anchors = self.rpn(features, _canvas(batch))
         proposals = self.rpn.proposals(logits, deltas, anchors, batch.image_sizes)
         boxes, image_index = in_a_row(proposals)
-        edges = torch.tensor([(w, h, w, h) for h, w in batch.image_sizes], dtype=torch.float32, device=boxes.device)
-        scores, decode = self.scored(features, boxes, image_index, edges[image_index])
+        edges = image_edges(batch.image_sizes, boxes.device)[image_index]
+        scores, decode = self.scored(features, boxes, image_index, edges)
         predictions, start = [], 0
         for image_proposals, size in zip(proposals, batch.image_sizes, strict=True):
             end = start + len(image_proposals)
@@ -75,9 +79,8 @@ class FasterRCNNHead(Head):
         proposals, valid = self.rpn.proposals_fixed(logits, deltas, anchors, edges)
         n_images, n_proposals = proposals.shape[:2]
         images = torch.arange(n_images, device=proposals.device)
-        scores, decode = self.scored(
-            features, proposals.flatten(0, 1), images.repeat_interleave(n_proposals), edges.repeat_interleave(n_proposals, 0)
-        )
+        index = images.repeat_interleave(n_proposals)
+        scores, decode = self.scored(features, proposals.flatten(0, 1), index, edges[index])
         # What only fills the proposals up must not be detected.
         scores = scores.where(valid.flatten()[:, None], 0)
         found = [
@@ -97,7 +100,7 @@ class FasterRCNNHead(Head):
         return tensors
 
     def class_parameters(self) -> dict[str, tuple[int, int]]:
-        parts = {f"roi.{name}": part for name, part in _class_parameters(self.roi).items()}
+        parts = {f"roi.{name}": part for name, part in self.roi.class_parameters().items()}
         return parts | ({} if self.mask is None else {"mask.logits.weight": (1, 1), "mask.logits.bias": (1, 1)})
 
     def box_losses(self, features: dict[str, Tensor], drawn: Sequence[Drawn], batch: Batch) -> dict[str, Tensor]:
@@ -133,12 +136,6 @@ class FasterRCNNHead(Head):
         parts = grids.split([len(b) for b in boxes])
         for prediction, image_boxes, grid in zip(predictions, boxes, parts, strict=True):
             prediction.masks = Masks(prediction.size, grid=grid, boxes=image_boxes)
-
-
-def _class_parameters(stage: RoIBoxStage) -> dict[str, tuple[int, int]]:
-    """Of a box stage (`Head.class_parameters`)."""
-    parts = {"scores.weight": (1, 1), "scores.bias": (1, 1)}
-    return parts if stage.class_agnostic else parts | {"deltas.weight": (1, 4), "deltas.bias": (1, 4)}
 
 
 def _shifted(decode: Decode, start: int) -> Decode:

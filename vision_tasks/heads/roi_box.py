@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision_tasks.heads.rpn import learnable, positive_smooth_l1
-from vision_tasks.ops.box_coding import decode_boxes
-from vision_tasks.ops.boxes import clip, pairwise_iou
+from vision_tasks.ops.box_coding import Weights, decode_boxes
+from vision_tasks.ops.boxes import pairwise_iou
 from vision_tasks.ops.matching import BACKGROUND, IGNORED, match, sample_balanced
 from vision_tasks.ops.roi_align import multilevel_roi_align
-from vision_tasks.ops.suppression import select
 from vision_tasks.structures import Target
 
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN: targets of about unit variance
+NormLayer = Callable[[int], nn.Module]
+"""Channels -> a normalisation layer."""
+
+Drawn = tuple[Tensor, Tensor]
+"""Boxes of one image to train on (S, 4), and their match (S,): index of a truth, or `BACKGROUND`, or `IGNORED`."""
 
 
 class RoIBoxStage(nn.Module):
-    """RoIAlign 7×7, two fully connected layers, class scores and one box per class; torchvision's constants.
+    """RoIAlign, perhaps convolutions, fully connected layers, then class scores and boxes; torchvision's numbers.
 
     Args:
         in_channels: of every map. levels: maps to pool from. strides: of these, in pixels.
-        outputs: class outputs, background (always output 0) included. hidden: width of the two layers.
+        outputs: class outputs, background (always output 0) included. hidden: width of the fully connected layers.
+        depth, norm: 3×3 convolutions of in_channels before a single fully connected layer, each normalised by `norm`;
+            with none there are two such layers. torchvision's v2 has four, with batch norm (after Wu & He 2018).
+        class_agnostic: one box for all classes, as in R-FCN and Cascade R-CNN, instead of one per class.
+        delta_weights: of dx, dy, dw, dh (`ops.box_coding`); Fast R-CNN's targets have about unit variance.
+        beta: where smooth L1 turns from quadratic to linear; 0 is plain L1.
+        batch_per_image, positive_fraction, foreground: what the losses look at (`draw`).
     """
 
     def __init__(
@@ -35,41 +44,49 @@ class RoIBoxStage(nn.Module):
         outputs: int,
         hidden: int = 1024,
         pool_size: int = 7,
+        depth: int = 0,
+        norm: NormLayer | None = None,
+        class_agnostic: bool = False,
+        delta_weights: Weights = (10.0, 10.0, 5.0, 5.0),
+        beta: float = 1 / 9,
         batch_per_image: int = 512,
         positive_fraction: float = 0.25,
         foreground: float = 0.5,
-        score_threshold: float = 0.05,
-        iou_threshold: float = 0.5,
-        detections_per_image: int = 100,
     ) -> None:
         super().__init__()
         self.levels, self.strides, self.pool_size = tuple(levels), tuple(strides), pool_size
+        self.class_agnostic, self.delta_weights, self.beta = class_agnostic, delta_weights, beta
         self.batch_per_image, self.positive_fraction, self.foreground = batch_per_image, positive_fraction, foreground
-        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
-        self.detections_per_image = detections_per_image
         self.sample = sample_balanced  # an attribute, so that a comparison with another program can fix the draw
+        self.convs = nn.Sequential(*(conv_block(in_channels, in_channels, norm) for _ in range(depth)))
         self.fc6 = nn.Linear(in_channels * pool_size**2, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc7 = nn.Identity() if depth else nn.Linear(hidden, hidden)
         self.scores = nn.Linear(hidden, outputs)
-        self.deltas = nn.Linear(hidden, outputs * 4)
+        self.deltas = nn.Linear(hidden, 4 if class_agnostic else outputs * 4)
 
-    def forward(self, features: dict[str, Tensor], proposals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Class logits (R, outputs) and deltas (R, outputs, 4), float32, for all proposals of all images in turn."""
-        image_index = torch.cat([torch.full((len(p),), i, device=p.device) for i, p in enumerate(proposals)])
+    def pool(self, features: dict[str, Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """What each box sees: (R, C, S, S)."""
         maps = [features[level] for level in self.levels]
-        pooled = multilevel_roi_align(maps, self.strides, torch.cat(list(proposals)), image_index, self.pool_size)
-        hidden = F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
+        return multilevel_roi_align(maps, self.strides, boxes, image_index, self.pool_size)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C, S, S) -> class logits (R, outputs) and deltas (R, outputs or 1, 4), float32."""
+        hidden = F.relu(self.fc7(F.relu(self.fc6(self.convs(pooled).flatten(1)))))
         return self.scores(hidden).float(), self.deltas(hidden).float().unflatten(1, (-1, 4))
 
+    def decode(self, deltas: Tensor, boxes: Tensor, rows: Tensor, outputs: Tensor) -> Tensor:
+        """Refined boxes (M, 4) of M rows of (R, outputs or 1, 4) deltas and (R, 4) boxes, for a class output each."""
+        chosen = deltas[rows, 0 if self.class_agnostic else outputs]
+        return decode_boxes(chosen, boxes[rows], self.delta_weights)
+
     @torch.no_grad()
-    def draw(self, proposals: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        """Proposals to train on (S, 4), the truths themselves among them, and their match (S,) (`ops.matching`)."""
+    def draw(self, proposals: Tensor, target: Target) -> Drawn:
+        """Proposals of one image to train on, the truths themselves among them, positives first."""
         if target.boxes is None:
             return proposals[:0], torch.zeros(0, dtype=torch.int64, device=proposals.device)
         truth, real = learnable(target)
         candidates = torch.cat((proposals, truth))
-        overlaps = torch.where(real[:, None], pairwise_iou(truth, candidates), -1)
-        matches = match(overlaps, self.foreground, self.foreground)
+        matches = self.match(candidates, target)
         # A truth nobody should learn (crowd, no area) must not come back as a background proposal either.
         usable = torch.cat((torch.ones(len(proposals), dtype=torch.bool, device=real.device), real))
         matches = torch.where(usable, matches, IGNORED)
@@ -77,16 +94,23 @@ class RoIBoxStage(nn.Module):
         index = index[valid]
         return candidates[index], matches[index]
 
-    def losses(
-        self, features: dict[str, Tensor], proposals: Sequence[Tensor], targets: Sequence[Target], columns: Tensor
-    ) -> dict[str, Tensor]:
-        """Cross entropy, and smooth L1 (beta 1/9) of the true class's box, both per drawn proposal.
+    @torch.no_grad()
+    def match(self, boxes: Tensor, target: Target) -> Tensor:
+        """(N,) truth of each of (N, 4) boxes by overlap of at least `foreground`, or `BACKGROUND`."""
+        truth, real = learnable(target)
+        overlaps = torch.where(real[:, None], pairwise_iou(truth, boxes), -1)
+        return match(overlaps, self.foreground, self.foreground)
 
-        columns: (K,) output that belongs to each label.
+    def losses(
+        self, logits: Tensor, deltas: Tensor, drawn: Sequence[Drawn], targets: Sequence[Target], columns: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy, and smooth L1 of the true class's box, both per drawn box that is not `IGNORED`.
+
+        Args:
+            logits: (R, outputs), and deltas: (R, outputs or 1, 4), of the drawn boxes of all images in turn.
+            columns: (K,) output that belongs to each label.
         """
-        drawn = [self.draw(p, t) for p, t in zip(proposals, targets, strict=True)]
-        logits, deltas = self(features, [boxes for boxes, _ in drawn])
-        classification, box, start = logits.sum() * 0, deltas.sum() * 0, 0
+        classification, box, count, start = logits.sum() * 0, deltas.sum() * 0, logits.new_zeros(()), 0
         for (boxes, matches), target in zip(drawn, targets, strict=True):
             if target.boxes is None or len(boxes) == 0:
                 continue
@@ -94,32 +118,39 @@ class RoIBoxStage(nn.Module):
             truth, _ = learnable(target)
             rows = slice(start, start + len(boxes))
             start += len(boxes)
-            positive = matches > BACKGROUND
+            positive, valid = matches > BACKGROUND, matches != IGNORED
             if len(target.labels):
                 output = torch.where(positive, columns[target.labels][matches.clamp(min=0)], 0)
             else:
                 output = torch.zeros_like(matches)
-            classification = classification + F.cross_entropy(logits[rows], output, reduction="sum")
-            chosen = deltas[rows].gather(1, output[:, None, None].expand(-1, 1, 4))[:, 0]
-            box = box + positive_smooth_l1(chosen, truth, matches, boxes, positive, DELTA_WEIGHTS)
-        return {"roi_class": classification / max(start, 1), "roi_box": box / max(start, 1)}
+            entropy = F.cross_entropy(logits[rows], output, reduction="none")
+            classification = classification + entropy.where(valid, 0).sum()
+            count = count + valid.sum()
+            if self.class_agnostic:
+                chosen = deltas[rows, 0]
+            else:
+                chosen = deltas[rows].gather(1, output[:, None, None].expand(-1, 1, 4))[:, 0]
+            box = box + positive_smooth_l1(chosen, truth, matches, boxes, positive, self.delta_weights, self.beta)
+        count = count.clamp(min=1)
+        return classification / count, box / count
 
-    def detect(
-        self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[int, int], columns: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Detections of one image: boxes (N, 4), labels (N,), scores (N,), best first.
+    def class_parameters(self) -> dict[str, tuple[int, int]]:
+        """As `Head.class_parameters`."""
+        parts = {"scores.weight": (1, 1), "scores.bias": (1, 1)}
+        return parts if self.class_agnostic else parts | {"deltas.weight": (1, 4), "deltas.bias": (1, 4)}
 
-        Softmax runs over all outputs; only then are the real categories picked. A score must exceed the threshold
-        before its box is decoded: of a thousand proposals times 80 classes a few hundred remain.
-        """
-        scores = logits.softmax(dim=-1)[:, columns]
-        row, label = (scores > self.score_threshold).nonzero(as_tuple=True)
-        column = columns[label]
-        boxes = clip(decode_boxes(deltas[row, column], proposals[row], DELTA_WEIGHTS), size)
-        chosen_scores = scores[row, label]
-        # Suppression by output column, not label: the same groups as torchvision's, so the same rounding.
-        keep, _ = select(
-            boxes, chosen_scores, column,
-            iou_threshold=self.iou_threshold, top_k=self.detections_per_image, min_size=1e-2,
-        )  # fmt: skip
-        return boxes[keep], label[keep], chosen_scores[keep]
+
+def in_a_row(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The boxes of all images (R, 4) and the image of each (R,) int64."""
+    index = [torch.full((len(b),), i, dtype=torch.int64, device=b.device) for i, b in enumerate(boxes)]
+    return torch.cat(list(boxes)), torch.cat(index)
+
+
+def conv_block(in_channels: int, channels: int, norm: NormLayer | None) -> nn.Sequential:
+    """A 3×3 convolution, normalised if asked for, and ReLU; He initialisation as in torchvision's heads."""
+    conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=norm is None)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    layers = [conv] if norm is None else [conv, norm(channels)]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))

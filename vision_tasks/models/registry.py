@@ -10,18 +10,34 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from vision_tasks.backbones.registry import BACKBONES
+from vision_tasks.backbones.registry import backbone_builder
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models import pretrained
+from vision_tasks.models.cascade_rcnn import cascade_rcnn
+from vision_tasks.models.darknet import darknet
 from vision_tasks.models.faster_rcnn import faster_rcnn
+from vision_tasks.models.fcos import fcos
+from vision_tasks.models.mask_rcnn import mask_rcnn
+from vision_tasks.models.retinanet import retinanet
+from vision_tasks.models.ssd import ssd
+from vision_tasks.models.ssdlite import ssdlite
 from vision_tasks.models.vision_model import Blueprint, VisionModel
+from vision_tasks.models.yolox import yolox
 from vision_tasks.structures import Categories
 from vision_tasks.weights import files, published
 
 log = logging.getLogger("vision_tasks")
 
 MODELS: dict[str, Callable[..., VisionModel]] = {
+    "darknet": darknet,
+    "cascade_rcnn": cascade_rcnn,
     "faster_rcnn": faster_rcnn,
+    "fcos": fcos,
+    "mask_rcnn": mask_rcnn,
+    "retinanet": retinanet,
+    "ssd": ssd,
+    "ssdlite": ssdlite,
+    "yolox": yolox,
 }
 """Name -> builder(categories, **options). Add your own with `MODELS["mine"] = build`, or offer it as an entry point
 in the group `vision_tasks.models`. A builder's signature is the source of its options' names, types and defaults."""
@@ -66,7 +82,7 @@ def create_model(
         weights: of the whole model: "coco" (downloads the publisher's), or a file: a checkpoint of ours, or a state
             dict in any of the layouts of `weights.layouts`. With other categories, what fits is kept, also the class
             outputs of categories of the same name, and the rest starts anew; the log says which.
-        backbone_weights: of the backbone alone: "imagenet" (downloads the publisher's), or a state-dict file.
+        backbone_weights: of the backbone alone: "imagenet" or "imagenet_v2" (downloads torchvision's), or a file.
         options: of the builder (`model_options`). With pretrained weights, a model that can freeze stages has
             `norm="frozen"` and `trainable_stages=3` unless told otherwise, as in torchvision.
 
@@ -80,10 +96,8 @@ def create_model(
                 f"{name} has no option {option!r}.{_nearest(option, allowed)} It has: {', '.join(allowed)}."
             )
     backbone = options.get("backbone", allowed["backbone"].default if "backbone" in allowed else None)
-    if backbone is not None and backbone not in BACKBONES:
-        raise VisionTasksError(
-            f"There is no backbone {backbone!r}.{_nearest(backbone, BACKBONES)} Known: {', '.join(BACKBONES)}."
-        )
+    if backbone is not None:
+        backbone_builder(str(backbone))  # says so if there is none, before anything is downloaded
     start = None
     if weights is not None:
         defaults = {key: p.default for key, p in allowed.items()}
@@ -119,8 +133,9 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
 
 
 def _load_backbone(model: VisionModel, backbone: str, source: str | Path) -> None:
-    path = published.imagenet_file(backbone) if source == "imagenet" else Path(source)
-    fit = files.load_fitting(model.backbone, files.read_state_dict(path), path, ignore=("fc.", "classifier."))
+    path = published.imagenet_file(backbone, str(source)) if source in published.IMAGENET else Path(source)
+    state = model.backbone.rename(files.read_state_dict(path))
+    fit = files.load_fitting(model.backbone, state, path, ignore=model.backbone.left_out)
     pretrained.report(fit, path)
 
 

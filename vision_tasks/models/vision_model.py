@@ -15,7 +15,7 @@ from vision_tasks.heads.base import Head
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.necks.base import Neck
 from vision_tasks.ops.boxes import clip
-from vision_tasks.structures import Batch, Categories, Prediction
+from vision_tasks.structures import Batch, Categories, Masks, Prediction
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class VisionModel(nn.Module):
     def named_heads(self) -> dict[str, Head]:
         """The heads by name, typed."""
         return {name: head for name, head in self.heads.items() if isinstance(head, Head)}
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether a head predicts masks of objects."""
+        return any(head.has_masks for head in self.named_heads().values())
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """(B, C, H, W) normalised images -> maps of backbone and neck by level name."""
@@ -117,7 +122,15 @@ def _merged(parts: Sequence[Prediction]) -> Prediction:
 def _on_original_grid(prediction: Prediction, batch: Batch, index: int) -> Prediction:
     """Undo the batch's scale and offset."""
     size, scale, offset = batch.original_sizes[index], batch.scales[index], batch.offsets[index]
-    boxes = prediction.boxes
+
+    def moved(boxes: Tensor) -> Tensor:
+        return clip((boxes - boxes.new_tensor(offset * 2)) / boxes.new_tensor(scale * 2), size)
+
+    boxes, masks = prediction.boxes, prediction.masks
     if boxes is not None:
-        boxes = clip((boxes - boxes.new_tensor(offset * 2)) / boxes.new_tensor(scale * 2), size)
-    return dataclasses.replace(prediction, size=size, boxes=boxes)
+        boxes = moved(boxes)
+    if masks is not None:
+        if masks.grid is None or masks.boxes is None:
+            raise ValueError("a head must predict its masks in grid form")
+        masks = Masks(size, grid=masks.grid, boxes=moved(masks.boxes))
+    return dataclasses.replace(prediction, size=size, boxes=boxes, masks=masks)

@@ -92,6 +92,9 @@ def _candidates(scores: Tensor, rule: DetectionRule, lengths: Sequence[int] | No
         rows, labels = (scores > rule.score_threshold).nonzero(as_tuple=True)
         return rows, labels
     if rule.candidates_per == "category":
+        rows, labels = (scores > rule.score_threshold).nonzero(as_tuple=True)
+        if len(rows) <= rule.candidates:  # no category can have more, and of a trained detector few are left
+            return rows, labels
         value, row = scores.t().topk(min(rule.candidates, len(scores)), dim=1)
         label, place = (value > rule.score_threshold).nonzero(as_tuple=True)
         return row[label, place], label
@@ -158,13 +161,13 @@ def _fixed_candidates(
     passed = torch.where(scores > rule.score_threshold, scores, 0)
     count = rule.candidates or _FIXED_CANDIDATES
     if rule.candidates is not None and rule.candidates_per == "category":
-        value, row = _padded_topk(passed.t(), count)
+        value, row = padded_topk(passed.t(), count)
         label = torch.arange(columns, device=scores.device)[:, None].expand_as(row)
         values, index = value.flatten(), (row * columns + label).flatten()
     else:
         parts, start = [], 0
         for length in lengths or (len(scores),):
-            value, place = _padded_topk(passed[start : start + length].flatten(), count)
+            value, place = padded_topk(passed[start : start + length].flatten(), count)
             parts.append((value, place + start * columns))
             start = start + length
         values, index = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
@@ -174,12 +177,13 @@ def _fixed_candidates(
     return index // columns, index % columns, values
 
 
-def _padded_topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Top `count` along the last dimension, also of fewer: values are 0 and indices legal where nothing is left.
+def padded_topk(values: Tensor, count: int, filler: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Top `count` along the last dimension, also of fewer: values are `filler` and indices legal where nothing is left.
 
-    Zeros are appended rather than `count` lowered, because an exported graph may not know how many there are.
+    Fillers are appended rather than `count` lowered, because an exported graph may not know how many there are.
     """
     length = values.shape[-1]
-    filler = values.new_zeros((*values.shape[:-1], count))
-    best, index = torch.cat((values, filler), dim=-1).topk(count, dim=-1)
+    if not (isinstance(length, int) and length >= count):
+        values = torch.cat((values, values.new_full((*values.shape[:-1], count), filler)), dim=-1)
+    best, index = values.topk(count, dim=-1)
     return best, index.clamp(max=length - 1)

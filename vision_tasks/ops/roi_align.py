@@ -79,6 +79,8 @@ def _align_by_level(
     """torchvision's kernel, once a level."""
     dtype = features[0].dtype
     rois = torch.cat((image_index[:, None].float(), boxes.float()), dim=1)
+    if len(features) > 1 and torch.compiler.is_exporting():
+        return _align_into_place(features, strides, rois, levels, output_size, sampling_ratio, aligned)
     parts: list[Tensor] = []
     order: list[Tensor] = []
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
@@ -94,3 +96,22 @@ def _align_by_level(
         return parts[0]
     # One gather restores the boxes' order; writing each level into a result would copy the gradient once a level.
     return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+def _align_into_place(
+    features: Sequence[Tensor],
+    strides: Sequence[int],
+    rois: Tensor,
+    levels: Tensor,
+    output_size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """The same for exported graphs, which must know how many rows come out: each level is written where it belongs."""
+    dtype = features[0].dtype
+    pooled = rois.new_zeros((rois.shape[0], features[0].shape[1], output_size, output_size))
+    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        here = (levels == level).nonzero().flatten()
+        part = align_single(feature.float(), rois[here], output_size, 1 / stride, sampling_ratio, aligned)
+        pooled = pooled.index_copy(0, here, part)
+    return pooled.to(dtype)

@@ -48,10 +48,7 @@ def suppress(
     with torch.autocast(boxes.device.type, enabled=False):
         boxes, scores = boxes.float(), scores.float()
         if method in ("nms", "agnostic"):
-            if method == "agnostic":
-                kept = nms(boxes, scores, iou_threshold)[:top_k]
-            else:
-                kept = batched_nms(boxes, scores, groups, iou_threshold)[:top_k]
+            kept = _greedy(boxes, scores, groups if method == "nms" else None, iou_threshold, top_k)
             return kept, scores[kept]
         rounds = len(boxes) if top_k is None else min(top_k, len(boxes))
         index, left = _one_by_one(boxes, scores, groups, iou_threshold, rounds, method, fixed=False)
@@ -107,6 +104,27 @@ def select(
     large = ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(dim=1).nonzero().flatten()
     kept, kept_scores = suppress(boxes[large], scores[large], groups[large], iou_threshold, top_k, method)
     return large[kept], kept_scores
+
+
+def _greedy(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, top_k: int | None) -> Tensor:
+    """Indices of the boxes that greedy suppression keeps, best first."""
+    if top_k is not None:
+        # A box's fate depends on better ones alone, so if the best few leave enough, the others need not be looked at:
+        # SSDLite's 24,000 candidates for 300 detections take a hundredth of the time.
+        few = 4 * top_k
+        while 2 * few < len(boxes):
+            best = scores.topk(few).indices
+            apart = boxes[best].double()
+            if groups is not None:
+                # Groups are moved apart: one call instead of one for each. Float64 knows fractions of a pixel there.
+                apart = apart + (groups[best] * (apart.max() + 1))[:, None]
+            kept = best[nms(apart, scores[best].double(), iou_threshold)]
+            if len(kept) >= top_k:
+                return kept[:top_k]
+            few *= 4
+    if groups is None:
+        return nms(boxes, scores, iou_threshold)[:top_k]
+    return batched_nms(boxes, scores, groups, iou_threshold)[:top_k]
 
 
 def _one_by_one(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vision_tasks.structures import Categories
-from vision_tasks.weights import torchvision
+from vision_tasks.weights import torchvision, torchvision_dense, torchvision_ssd, yolox
 
 State = Mapping[str, Tensor]
 
@@ -54,6 +54,54 @@ LAYOUTS: tuple[Layout, ...] = (
         lambda state: torchvision.is_torchvision_rcnn(state) and not torchvision.has_masks(state),
         torchvision.rename_rcnn,
         lambda state: len(state["roi_heads.box_predictor.cls_score.weight"]),
+        torchvision.rcnn_options,
+    ),
+    Layout(
+        "torchvision's Mask R-CNN",
+        ("mask_rcnn",),
+        lambda state: torchvision.is_torchvision_rcnn(state) and torchvision.has_masks(state),
+        torchvision.rename_rcnn,
+        lambda state: len(state["roi_heads.box_predictor.cls_score.weight"]),
+        torchvision.rcnn_options,
+    ),
+    Layout(
+        "torchvision's RetinaNet",
+        ("retinanet",),
+        torchvision_dense.is_retinanet,
+        torchvision_dense.rename_retinanet,
+        torchvision_dense.dense_outputs,
+        lambda state: {"variant": torchvision_dense.retinanet_variant(state)},
+    ),
+    Layout(
+        "torchvision's FCOS",
+        ("fcos",),
+        torchvision_dense.is_fcos,
+        torchvision_dense.rename_fcos,
+        torchvision_dense.dense_outputs,
+    ),
+    Layout(
+        "torchvision's SSD",
+        ("ssd",),
+        torchvision_ssd.is_ssd,
+        torchvision_ssd.rename_ssd,
+        torchvision_ssd.ssd_outputs,
+        lambda state: {"trainable_stages": 4},
+    ),
+    Layout(
+        "torchvision's SSDLite",
+        ("ssdlite",),
+        torchvision_ssd.is_ssdlite,
+        torchvision_ssd.rename_ssdlite,
+        torchvision_ssd.ssdlite_outputs,
+        torchvision_ssd.ssdlite_options,
+    ),
+    Layout(
+        "YOLOX",
+        ("yolox",),
+        yolox.is_yolox,
+        yolox.rename_yolox,
+        yolox.class_outputs,
+        yolox.builder_options,
     ),
 )
 """Add a publisher by adding an entry; the first that matches is taken."""

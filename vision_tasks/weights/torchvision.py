@@ -24,12 +24,20 @@ PYRAMID: Names = (
 
 _NAMES: Names = (
     *PYRAMID,
+    (r"rpn\.head\.conv\.1\.0\.", "heads.objects.rpn.deeper.0."),
     (r"rpn\.head\.conv\.(?:0\.0\.)?", "heads.objects.rpn.conv."),
     (r"rpn\.head\.cls_logits\.", "heads.objects.rpn.objectness."),
     (r"rpn\.head\.bbox_pred\.", "heads.objects.rpn.deltas."),
     (r"roi_heads\.box_head\.(fc[67])\.", r"heads.objects.roi.\1."),
     (r"roi_heads\.box_predictor\.cls_score\.", "heads.objects.roi.scores."),
     (r"roi_heads\.box_predictor\.bbox_pred\.", "heads.objects.roi.deltas."),
+    # v2: four convolutions with their norms, a flattening, one fully connected layer
+    (r"roi_heads\.box_head\.([0-3])\.", r"heads.objects.roi.convs.\1."),
+    (r"roi_heads\.box_head\.5\.", "heads.objects.roi.fc6."),
+    *((rf"roi_heads\.mask_head\.mask_fcn{i + 1}\.", f"heads.objects.mask.convs.{i}.0.") for i in range(4)),
+    (r"roi_heads\.mask_head\.(\d)\.", r"heads.objects.mask.convs.\1."),
+    (r"roi_heads\.mask_predictor\.conv5_mask\.", "heads.objects.mask.upsample."),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", "heads.objects.mask.logits."),
 )
 
 
@@ -43,8 +51,17 @@ def has_masks(state: Mapping[str, Tensor]) -> bool:
     return any(name.startswith("roi_heads.mask_head.") for name in state)
 
 
+def rcnn_options(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Options of `faster_rcnn` and `mask_rcnn` that a state dict of torchvision's shows."""
+    if "backbone.body.0.0.weight" in state:
+        return {"backbone": "mobilenet_v3_large"}
+    return {"variant": "v2"} if "rpn.head.conv.1.0.weight" in state else {}
+
+
 def rename_rcnn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's Faster R-CNN state dict in our names; what has no counterpart keeps its name."""
+    """torchvision's Faster or Mask R-CNN state dict in our names; what has no counterpart keeps its name."""
+    if "backbone.body.0.0.weight" in state:  # a MobileNet, whose container of layers is not named there
+        state = {re.sub(r"^backbone\.body\.", "backbone.features.", name): value for name, value in state.items()}
     return renamed(state, _NAMES)
 
 

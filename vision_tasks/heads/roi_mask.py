@@ -1,0 +1,87 @@
+"""The mask branch of Mask R-CNN (He et al. 2017, section 3): one small mask per box and class."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision_tasks.heads.roi_box import Drawn, NormLayer, conv_block, in_a_row
+from vision_tasks.ops.mask_targets import mask_targets
+from vision_tasks.ops.roi_align import multilevel_roi_align
+from vision_tasks.structures import Batch
+
+
+class RoIMaskStage(nn.Module):
+    """RoIAlign 14×14, four convolutions, upsampling to 28×28, and a mask per class output; torchvision's numbers.
+
+    Args:
+        in_channels: of every map. levels: maps to pool from. strides: of these, in pixels.
+        outputs: class outputs, background (always output 0) included. width: channels inside.
+        norm: of the convolutions; torchvision's v2 has batch norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        levels: Sequence[str],
+        strides: Sequence[int],
+        outputs: int,
+        width: int = 256,
+        depth: int = 4,
+        pool_size: int = 14,
+        norm: NormLayer | None = None,
+    ) -> None:
+        super().__init__()
+        self.levels, self.strides, self.pool_size = tuple(levels), tuple(strides), pool_size
+        widths = [in_channels, *[width] * depth]
+        self.convs = nn.Sequential(*(conv_block(a, b, norm) for a, b in itertools.pairwise(widths)))
+        self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.logits = nn.Conv2d(width, outputs, 1)
+        for layer in (self.upsample, self.logits):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, features: dict[str, Tensor], boxes: Tensor, image_index: Tensor, outputs: Tensor) -> Tensor:
+        """Mask logits (R, M, M) float32 of (R, 4) boxes for one class output each; M is 28.
+
+        Only the wanted output of the last 1×1 convolution is computed: one of 91.
+        """
+        maps = [features[level] for level in self.levels]
+        pooled = multilevel_roi_align(maps, self.strides, boxes, image_index, self.pool_size)
+        hidden: Tensor = F.relu(self.upsample(self.convs(pooled)))
+        assert self.logits.bias is not None
+        weight, bias = self.logits.weight.flatten(1)[outputs], self.logits.bias[outputs]
+        logits: Tensor = torch.bmm(weight[:, None], hidden.flatten(2)) + bias[:, None, None]
+        return logits.unflatten(2, hidden.shape[2:])[:, 0].float()
+
+    def loss(self, features: dict[str, Tensor], drawn: Sequence[Drawn], batch: Batch, columns: Tensor) -> Tensor:
+        """Binary cross entropy of the true class's mask, the mean over pixels and positive boxes.
+
+        Images whose masks nobody annotated (`Target.masks` is None), and objects without a mask, do not count.
+
+        columns: (K,) output that belongs to each label.
+        """
+        assert batch.targets is not None, "losses need targets"
+        boxes, objects, outputs = [], [], []
+        for (candidates, matches), target in zip(drawn, batch.targets, strict=True):
+            annotated = target.masks is not None and target.labels is not None and len(target.labels)
+            rows = (matches >= 0).nonzero().flatten() if annotated else matches[:0]
+            boxes.append(candidates[rows])
+            objects.append(matches[rows])
+            outputs.append(columns[target.labels][objects[-1]] if annotated else rows)
+        logits: Tensor = self(features, *in_a_row(boxes), torch.cat(outputs))
+        # On the host, while the device is busy with the above.
+        wanted, valid = [logits.new_zeros((0, *logits.shape[1:]))], [torch.zeros(0, dtype=torch.bool)]
+        for image_boxes, index, target, scale, offset in zip(
+            boxes, objects, batch.targets, batch.scales, batch.offsets, strict=True
+        ):
+            if target.masks is not None and len(index):
+                part = mask_targets(target.masks, image_boxes, index, scale, logits.shape[-1], offset)
+                wanted.append(part[0])
+                valid.append(part[1])
+        counted = torch.cat([v.to(logits.device) for v in valid])
+        loss = F.binary_cross_entropy_with_logits(logits, torch.cat(wanted), reduction="none").mean(dim=(1, 2))
+        return logits.sum() * 0 + loss.where(counted, 0).sum() / counted.sum().clamp(min=1)
