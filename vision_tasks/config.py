@@ -104,11 +104,13 @@ class OptimizerConfig(Strict):
     ] = None
     backbone_factor: Annotated[float, Field(ge=0, description="times the rate for the backbone")] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="of SGD")] = 0.9
+    nesterov: Annotated[bool, Field(description="Nesterov's momentum, of SGD")] = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     decay_norms_and_biases: Annotated[bool, Field(description="decay those, too")] = False
     schedule: Annotated[Literal["constant", "multistep", "cosine"], Field(description="after warm-up")] = "cosine"
     milestones: Annotated[list[float], Field(description="epochs after which multistep multiplies the rate")] = [8, 11]
     gamma: Annotated[float, Field(gt=0, description="what multistep multiplies by")] = 0.1
+    final: Annotated[float, Field(ge=0, le=1, description="share of the rate that cosine ends with")] = 0.0
     warmup_steps: Annotated[int, Field(ge=0, description="steps of linear rise; at most a tenth of all steps")] = 500
 
 

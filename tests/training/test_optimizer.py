@@ -45,6 +45,8 @@ def test_schedules() -> None:
     assert [steps(s) for s in (10, 799, 800, 1099, 1100)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     cosine = rate_factor(OptimizerConfig(schedule="cosine", warmup_steps=0), 100, 10)
     assert [cosine(s) for s in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
+    ends_high = rate_factor(OptimizerConfig(schedule="cosine", warmup_steps=0, final=0.2), 100, 10)
+    assert [ends_high(s) for s in (0, 50, 100)] == pytest.approx([1, 0.6, 0.2])
     short = rate_factor(OptimizerConfig(warmup_steps=500), 100, 10)
     assert short(10) == pytest.approx(1.0), "warm-up takes at most a tenth of the run"
 

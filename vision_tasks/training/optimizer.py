@@ -44,7 +44,7 @@ def make_optimizer(model: VisionModel, config: OptimizerConfig, images_per_step:
     groups = parameter_groups(model, config, rate)
     if config.name == "adamw":
         return AdamW(groups, lr=rate)
-    return SGD(groups, lr=rate, momentum=config.momentum)
+    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.nesterov)
 
 
 def rate_factor(config: OptimizerConfig, total_steps: int, steps_per_epoch: float) -> Callable[[int], float]:
@@ -58,7 +58,8 @@ def rate_factor(config: OptimizerConfig, total_steps: int, steps_per_epoch: floa
             return rising * config.gamma ** sum(step >= m for m in milestones)
         if config.schedule == "cosine":
             done = (step - warmup) / max(1, total_steps - warmup)
-            return rising * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+            falling = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+            return rising * (config.final + (1 - config.final) * falling)
         return rising
 
     return factor
