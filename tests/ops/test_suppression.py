@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
+from vision_tasks.ops import suppression
 from vision_tasks.ops.suppression import Method, select, suppress, suppress_fixed
 
 
@@ -38,6 +39,25 @@ def test_equals_a_greedy_loop(threshold: float) -> None:
 def test_equals_torchvision_on_many_boxes() -> None:
     boxes, scores, groups = crowded(3000, 1)
     assert torch.equal(suppress(boxes, scores, groups, 0.5)[0], batched_nms(boxes, scores, groups, 0.5))
+
+
+@pytest.mark.parametrize(("side", "looked_at"), [(2000.0, 1), (60.0, 2), (5.0, 3)])
+def test_the_best_of_many_without_looking_at_all(side: float, looked_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where few of the best overlap one look at them is enough; where all do, more are looked at, in the end all."""
+    generator = torch.Generator().manual_seed(3)
+    corner = torch.rand(6000, 2, generator=generator) * side
+    boxes = torch.cat((corner, corner + 20 + torch.rand(6000, 2, generator=generator) * 20), 1)
+    scores, groups = torch.randperm(6000, generator=generator) / 6000, torch.randint(0, 4, (6000,), generator=generator)
+    calls: list[int] = []
+    for name in ("nms", "batched_nms"):
+        kernel = getattr(suppression, name)
+        monkeypatch.setattr(suppression, name, lambda *a, kernel=kernel: calls.append(len(a[0])) or kernel(*a))
+    for method, kinds in (("nms", groups), ("agnostic", torch.zeros_like(groups))):
+        calls.clear()
+        found, found_scores = suppress(boxes, scores, groups, 0.3, 50, method)
+        assert torch.equal(found, batched_nms(boxes, scores, kinds, 0.3)[:50])
+        assert torch.equal(found_scores, scores[found])
+        assert method == "agnostic" or len(calls) == looked_at, calls
 
 
 def test_zero_boxes() -> None:

@@ -108,7 +108,7 @@ def select(
 
 def _greedy(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, top_k: int | None) -> Tensor:
     """Indices of the boxes that greedy suppression keeps, best first."""
-    if top_k is not None:
+    if top_k:
         # A box's fate depends on better ones alone, so if the best few leave enough, the others need not be looked at:
         # SSDLite's 24,000 candidates for 300 detections take a hundredth of the time.
         few = 4 * top_k

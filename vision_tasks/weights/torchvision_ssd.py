@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -62,9 +63,13 @@ def ssdlite_outputs(state: Mapping[str, Tensor]) -> int:
     return len(state[_CLASSES + "1.weight"]) // 6
 
 
-def has_reduced_tail(state: Mapping[str, Tensor]) -> bool:
-    """Whether SSDLite's body is half as wide behind C4, as in torchvision's published file."""
-    return "backbone.features.1.3.0.weight" in state and len(state["backbone.features.1.3.0.weight"]) == 480
+def ssdlite_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Whether the body is half as wide behind C4, as in the published file; and that all of it goes on learning.
+
+    Unlike its R-CNNs, torchvision trains SSDLite's body whole and with batch norm, also from published weights.
+    """
+    last = state.get("backbone.features.1.3.0.weight")
+    return {"reduced_tail": last is not None and len(last) == 480, "norm": "batch", "trainable_stages": 5}
 
 
 def _renamed(name: str, table: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]) -> str:
