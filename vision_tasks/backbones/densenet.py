@@ -32,5 +32,5 @@ def densenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None
     layers.append(("features.relu5", nn.ReLU(inplace=True)))  # a function in torchvision
     ends = {f"C{i + 1}": f"features.transition{i}.relu" for i in range(1, 4)}
     ends = {"C1": "features.relu0", **ends, "C5": "features.relu5"}
-    widths = {f"C{i + 1}": body.get_submodule(f"features.transition{i}.norm").num_features for i in range(1, 4)}
-    return DenseNet(name, body, layers, ends, levels, {**widths, "C5": body.features.norm5.num_features})
+    widths = {f"C{i + 1}": body.get_submodule(f"features.transition{i}.norm").weight.shape[0] for i in range(1, 4)}
+    return DenseNet(name, body, layers, ends, levels, {**widths, "C5": body.features.norm5.weight.shape[0]})

@@ -33,12 +33,13 @@ class TimmBackbone(Backbone):
         """
         timm = _import_timm(name)
         whole = _network(timm, name)
-        reductions = [(info["reduction"], info["module"]) for info in whole.feature_info]
+        reductions = [(info["reduction"], info["module"]) for info in getattr(whole, "feature_info", ())]
         places = {f"C{n}": i for n in range(1, 6) for i, (r, _) in enumerate(reductions) if r == 2**n}
         check_levels(name, levels, places)
         chosen = [level for level in places if level in levels]
         body = _network(timm, name, features_only=True, out_indices=[places[level] for level in chosen])
         super().__init__(dict(zip(chosen, body.feature_info.channels(), strict=True)))
+        self._name = name
         self.body = _with_norm(timm, body, norm, norm_eps)
         self._channels_last = str(getattr(body, "output_fmt", "")).endswith("NHWC")
         # Levels up to the last one wanted, with the name of the module that ends each.
@@ -56,6 +57,13 @@ class TimmBackbone(Backbone):
     def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
         """Which modules belong to which level; timm alone knows how to apply them."""
         return self._split()[0]
+
+    def freeze(self, trainable_stages: int) -> None:
+        if trainable_stages < 5 and not all(modules for _, modules in self.stages()):
+            raise VisionTasksError(
+                f"The stages of {self._name} cannot be told apart, so none can be frozen. Set trainable_stages to 5."
+            )
+        super().freeze(trainable_stages)
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {self._names.get(name, name): value for name, value in state.items()}
