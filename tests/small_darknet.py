@@ -50,7 +50,8 @@ CFGS = {
     + yolo("1,2,3"),
     # Bochkovskiy et al. 2020: Mish, groups of channels, spatial pyramid pooling, grid factors, finest scale first
     "v4": _net(64, 96)
-    + conv(8, stride=2, act="mish") + conv(16, stride=2, act="mish") + _section("route", layers=-1, groups=2, group_id=1)
+    + conv(8, stride=2, act="mish") + conv(16, stride=2, act="mish")
+    + _section("route", layers=-1, groups=2, group_id=1)
     + conv(8, act="mish") + conv(8, act="mish") + _section("route", layers="-1,-2") + conv(16, 1, act="mish")
     + _section("route", layers="-6,-1") + _section("maxpool", size=2, stride=2) + conv(24, groups=4)
     + conv(32, stride=2) + conv(16, 1) + _section("maxpool", stride=1, size=5) + _section("route", layers=-2)
@@ -82,7 +83,9 @@ def shapes_of(cfg: str) -> list[tuple[bool, tuple[int, int, int, int]]]:
         if kind == "convolutional":
             size = int(options.get("size", 1))
             filters = int(options["filters"])
-            shapes.append(("batch_normalize" in options, (filters, before // int(options.get("groups", 1)), size, size)))
+            shapes.append(
+                ("batch_normalize" in options, (filters, before // int(options.get("groups", 1)), size, size))
+            )
             channels.append(filters)
         elif kind == "route":
             numbers = [int(n) for n in rest.split("layers=")[1].splitlines()[0].split(",")]

@@ -71,7 +71,7 @@ def darknet(
         columns or tuple(range(len(categories))),
         [_yolo(layer, layers[layer.sources[0]]) for layer in yolos],
         outputs or len(categories),
-        DetectionRule(score_threshold, iou_threshold, detections_per_image, suppression=suppression),
+        DetectionRule(score_threshold, iou_threshold, detections_per_image, suppression=suppression, clip=False),
     )
     coarsest = max(layer.stride for layer in layers)
     model = VisionModel(_preprocess(net, size, coarsest), backbone, None, {"objects": head})
@@ -136,7 +136,12 @@ def _yolo(layer: Layer, before: Layer) -> YoloLayer:
     numbers = section.numbers("anchors")
     anchors = tuple(zip(numbers[::2], numbers[1::2], strict=False))
     mask = tuple(section.integers("mask"))
-    if not mask or len(numbers) % 2 or min(numbers) <= 0 or not all(0 <= i < len(anchors) for i in mask):
+    if (
+        not mask
+        or len(numbers) % 2
+        or not all(0 < n < 1e5 for n in numbers)
+        or not all(0 <= i < len(anchors) for i in mask)
+    ):
         raise section.error(f"mask {mask} must name some of the {len(anchors)} anchors, pairs of positive numbers.")
     loss = section.text("iou_loss", "mse")
     if loss != "mse" and loss not in BOX_LOSSES:

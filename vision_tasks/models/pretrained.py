@@ -75,8 +75,11 @@ def _darknet(model: str, path: Path, cfg: str) -> Pretrained:
         raise VisionTasksError(f"{path} holds weights of Darknet's, which fit darknet, not {model}. Choose that model.")
     text = darknet_cfg.text_of(cfg)
     layers = darknet_cfg.plan(darknet_cfg.read_cfg(text))
+    state = darknet.read_weights(path, layers)
+    if path.suffix != ".weights":  # the first layers alone: the head, and with it the classes, is not among them
+        return Pretrained(path, state, options={"cfg": text})
     outputs = darknet_cfg.class_outputs(layers)
-    return Pretrained(path, darknet.read_weights(path, layers), known_classes(outputs), outputs, {"cfg": text})
+    return Pretrained(path, state, known_classes(outputs), outputs, {"cfg": text})
 
 
 def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Mapping[str, Any]) -> Pretrained:
