@@ -1,4 +1,4 @@
-"""Mosaic and mixup: objects are painted, and boxes and masks must still hug the paint; order and chance never change."""
+"""Mosaic and mixup: objects are painted, boxes and masks must still hug the paint; order and chance never change."""
 
 from __future__ import annotations
 

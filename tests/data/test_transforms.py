@@ -54,6 +54,7 @@ MOVES = [
     {"RandomScale": {"scale_limit": [-0.4, 0.6]}},
     {"LongestMaxSize": {"max_size": 301}},
     {"SmallestMaxSize": {"max_size": 201}},
+    {"ZoomOut": {"side": 2.5}},
 ]
 WARPS = [
     {"ElasticTransform": {"alpha": 60, "sigma": 8}},
@@ -312,6 +313,9 @@ def test_steps_draw_independently():
         ([{"HorizontalFlip": {}, "VerticalFlip": {}}], "one {name: arguments}"),
         ([7], "one {name: arguments}"),
         ("strongest", "did you mean 'strong'"),
+        ([{"ZoomOut": {"sides": 3}}], "did you mean 'side'"),
+        ([{"ZoomOut": {"side": 0.5}}], "ZoomOut: side is 0.5"),
+        ([{"IoUCrop": {"p": 2}}], "p is 2"),
     ],
 )
 def test_bad_configuration_says_what_is_near(entries, message):

@@ -18,7 +18,7 @@ import torch
 from numpy.random import Generator
 
 from vision_tasks.data.dataset import DetectionDataset, Sample
-from vision_tasks.data.geometry import move_target
+from vision_tasks.data.geometry import keep_rows, move_target
 from vision_tasks.structures import Masks, Size, Target
 
 # Grey where no image reaches, of 255; YOLOX's.
@@ -198,14 +198,14 @@ def _carried(target: Target, steps: Sequence[tuple[np.ndarray, Size]]) -> Target
     assert moved.area is not None
     whole = math.prod(abs(float(np.linalg.det(matrix))) for matrix, _ in steps)
     large = (moved.boxes[:, 2:] - moved.boxes[:, :2] >= _MIN_SIDE).all(dim=1)
-    kept = large & (moved.area >= _MIN_VISIBLE * whole)
-    rows = moved.labels[kept]
+    moved = keep_rows(moved, large & (moved.area >= _MIN_VISIBLE * whole))
+    rows, change = moved.labels, moved.area
+    assert rows is not None
+    assert change is not None
     return replace(
         moved,
-        boxes=moved.boxes[kept],
         labels=None if target.labels is None else target.labels[rows],
-        masks=None if moved.masks is None else moved.masks[kept],
-        area=None if target.area is None else target.area[rows] * moved.area[kept].to(target.area.dtype),
+        area=None if target.area is None else target.area[rows] * change.to(target.area.dtype),
         is_crowd=None if target.is_crowd is None else target.is_crowd[rows],
     )
 

@@ -24,6 +24,7 @@ from numpy.random import Generator
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
+from vision_tasks.data.crops import OWN, IoUCrop, ZoomOut
 from vision_tasks.data.dataset import Sample
 from vision_tasks.data.geometry import move_target, warp_target
 from vision_tasks.errors import VisionTasksError
@@ -55,7 +56,7 @@ _PIXELS = (
     ),
     "CoarseDropout", "GridDropout", "PixelDropout", "XYMasking",
 )  # fmt: skip
-TRANSFORMS = (*_MOVES, *_WARPS, *_PIXELS)
+TRANSFORMS = (*_MOVES, *_WARPS, *_PIXELS, *OWN)
 """Names that may be used in a configuration."""
 
 Entries = Sequence[str | Mapping[str, Mapping[str, Any] | None]]
@@ -75,6 +76,24 @@ PRESETS: dict[str, Entries] = {
         {"ToGray": {"p": 0.05}},
         {"GaussianBlur": {"blur_limit": [3, 5], "p": 0.1}},
     ],
+    # YOLOX's gains on hue (of 180), saturation and value (of 255).
+    "yolox": [{"HueSaturationValue": {"hue_shift_limit": 5, "sat_shift_limit": 30, "val_shift_limit": 30, "p": 1.0}},
+              _FLIP],
+    # SSD, section 2.2 and 3.6; colours in the ranges of torchvision's RandomPhotometricDistort.
+    "ssd": [
+        {"ColorJitter": {"brightness": [0.875, 1.125], "contrast": [0.5, 1.5], "saturation": [0.5, 1.5],
+                         "hue": [-0.05, 0.05], "p": 0.8}},
+        {"ZoomOut": {"side": 4.0, "p": 0.5}},
+        "IoUCrop",
+        _FLIP,
+    ],
+    # Darknet's jitter=.3, saturation=1.5, exposure=1.5, hue=.1.
+    "darknet": [
+        {"CropAndPad": {"percent": [-0.3, 0.3], "fill": 114, "p": 1.0}},
+        {"ColorJitter": {"brightness": [0.667, 1.5], "contrast": [1, 1], "saturation": [0.667, 1.5],
+                         "hue": [-0.1, 0.1], "p": 1.0}},
+        _FLIP,
+    ],
 }  # fmt: skip
 
 
@@ -85,7 +104,7 @@ class Transforms:
     see a uint16 image as float32 in 0..1.
 
     Args:
-        entries: a preset's name ("none", "default", "strong"), or a list like
+        entries: a preset's name ("none", "default", "strong", "yolox", "ssd", "darknet"), or a list like
             `[{"HorizontalFlip": {"p": 0.5}}, {"RandomCrop": {"height": 400, "width": 400}}]`,
             with Albumentations' names and arguments.
 
@@ -107,11 +126,13 @@ class Transforms:
         # One pair of generators for all steps: with one seed each they would draw the same numbers.
         draw = python_random.Random(int(random.integers(2**63)))
         for step in self.steps:
-            step.set_random_state(random, draw)
-            if not step.should_apply():
-                continue
             try:
-                image, target = _apply(step, image, target)
+                if isinstance(step, (IoUCrop, ZoomOut)):
+                    image, target = step(image, target, random)
+                    continue
+                step.set_random_state(random, draw)
+                if step.should_apply():
+                    image, target = _apply(step, image, target)
             except VisionTasksError:
                 raise
             except Exception as error:
@@ -177,7 +198,7 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
     if name not in TRANSFORMS:
         raise VisionTasksError(f"transforms: there is no {_unknown(name, TRANSFORMS)}")
     arguments = dict(arguments or {})
-    kind = getattr(A, name)
+    kind: Any = OWN[name] if name in OWN else getattr(A, name)
     known = [p for p in inspect.signature(kind.__init__).parameters if p != "self"]
     for argument in arguments:
         if argument not in known:
