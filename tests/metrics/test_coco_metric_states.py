@@ -129,7 +129,7 @@ def test_predictions_give_what_their_results_file_gives(tmp_path, iou_type):
     ids = torch.from_numpy(truth.image_ids)
     metric.update(listed[:3], ids[:3])
     metric.update(listed[3:], ids[3:].tolist())
-    rows = [row for p, i in zip(listed, truth.image_ids.tolist(), strict=True) for row in results_of(p, i)]
+    rows = [row for p, i in zip(listed, truth.image_ids.tolist(), strict=True) for row in results_of(p, i, iou_type)]
     write_results(tmp_path / "written.json", rows)
     assert metric.compute() == coco_evaluate(tmp_path / "gt.json", tmp_path / "written.json", iou_type)
 

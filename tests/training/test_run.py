@@ -54,7 +54,7 @@ def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Pa
     assert last["optimizer_states"]
 
     evaluation = evaluate(vt.load(done.best), config.data, settings=config.train)
-    write_results(tmp_path / "results.json", evaluation.results)
+    write_results(tmp_path / "results.json", evaluation.results["bbox"])
     truth = COCO(str(scenes / "annotations" / "instances_val.json"))
     reference = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
     reference.evaluate()

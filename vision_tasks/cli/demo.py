@@ -71,7 +71,7 @@ def run(folder: Path, out: Path, steps: int | None) -> None:
         say("Stopped.")
         raise SystemExit(130)
     page = report(done, config)
-    say(table(per_category(done.summary), ["name", "truths", "AP", "AP50", "AP75"]))
+    say(table(per_category(done.summaries), ["name", "truths", "AP", "AP50", "AP75"]))
     numbers = done.summary.numbers
     took = time.monotonic() - began
     say(f"\nAP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f} on held-out scenes, {took:.0f} s in all.")

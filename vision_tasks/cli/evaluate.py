@@ -8,13 +8,17 @@ from vision_tasks.cli.console import console, make_folder, say, table
 
 
 def run(checkpoint: Path, options: list[str], split: str, out: Path | None, device: str) -> None:
-    """Print the twelve numbers and the table per category; write results.json, curves and a page."""
+    """Print the twelve numbers and the table per category; write results.json, curves and a page.
+
+    Of a model with masks all of these are of boxes and of masks, whose rows are in results-segm.json.
+    """
     from vision_tasks.config import TrainConfig, load_config
     from vision_tasks.errors import VisionTasksError
     from vision_tasks.inference.predictor import choose_device
     from vision_tasks.metrics.coco_results import write_results
     from vision_tasks.models.checkpoint import load
     from vision_tasks.training.evaluation import default_data, evaluate
+    from vision_tasks.training.module import numbers_of
     from vision_tasks.training.report import COLUMNS, per_category, plot_curves
     from vision_tasks.visualize.page import write_page
 
@@ -35,21 +39,25 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
         return
     out = out or checkpoint.parent / f"evaluation-{split}"
     make_folder(out)
-    write_results(out / "results.json", done.results)
-    curves = plot_curves(done.summary, out / "precision-recall.png")
-    rows = per_category(done.summary)
+    for kind, results in done.results.items():
+        write_results(out / ("results.json" if kind == "bbox" else f"results-{kind}.json"), results)
+    curves = plot_curves(done.summaries, out)
+    rows = per_category(done.summaries)
     page = write_page(
         out / "index.html",
         f"{checkpoint.parent.name}/{checkpoint.name} on {split}",
-        metrics=done.summary.numbers,
+        metrics=numbers_of(done.summaries),
         per_category=rows,
-        curves=[curves],
+        curves=curves,
         commands=[f"vision-tasks predict {checkpoint} YOUR_IMAGES"],
     )
-    say(table(rows, list(COLUMNS)))
+    say(table(rows, list(rows[0]) if rows else list(COLUMNS)))
     say()
-    for name, value in done.summary.numbers.items():
-        say(f"{name:6} {'–' if value == -1 else f'{value:.4f}'}")
+    if len(done.summaries) > 1:
+        say("       boxes   masks")
+    for name in done.summary.numbers:
+        values = (s.numbers[name] for s in done.summaries.values())
+        say(f"{name:6} " + "  ".join("–     " if value == -1 else f"{value:.4f}" for value in values).rstrip())
     if done.unreadable:
         say(f"{len(done.unreadable)} images could not be read and were left out.")
     say(f"\nResults, curves and a page: {page}")

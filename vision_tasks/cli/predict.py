@@ -110,6 +110,15 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return names
 
 
+def _area(row: dict[str, Any]) -> float:
+    """Pixels of the object: of its mask if it has one, else of its box."""
+    from vision_tasks.metrics.coco_masks import rle_area
+
+    if "segmentation" in row:
+        return float(rle_area([row["segmentation"]])[0])
+    return float(row["bbox"][2] * row["bbox"][3])
+
+
 class _Writer:
     """predictions.jsonl, one line an image; or predictions.json in COCO form (images, annotations with scores,
     categories). Written under a temporary name and renamed at the end, whatever ends it."""
@@ -135,6 +144,9 @@ class _Writer:
         from vision_tasks.metrics.coco_results import results_of
 
         rows = results_of(prediction, number)
+        if prediction.masks is not None:
+            masks = results_of(prediction, number, "segm")
+            rows = [row | {"segmentation": mask["segmentation"]} for row, mask in zip(rows, masks, strict=True)]
         self.objects += len(rows)
         height, width = prediction.size
         if self.form == "jsonl":
@@ -147,6 +159,7 @@ class _Writer:
                     "score": r["score"],
                     "bbox": r["bbox"],
                 }
+                | ({"segmentation": r["segmentation"]} if "segmentation" in r else {})
                 for r in rows
             ]
             line = {"file": str(path), "width": width, "height": height, "objects": objects}
@@ -155,8 +168,7 @@ class _Writer:
             self._coco["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
             start = len(self._coco["annotations"]) + 1
             self._coco["annotations"] += [
-                {**row, "id": start + i, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
-                for i, row in enumerate(rows)
+                {**row, "id": start + i, "area": _area(row), "iscrowd": 0} for i, row in enumerate(rows)
             ]
             self._coco["categories"] = prediction.categories.to_list()
 

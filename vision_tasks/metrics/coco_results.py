@@ -144,22 +144,23 @@ def _rle_of_row(row: _Row, index: int, size: np.ndarray, from_boxes: bool, path:
     return rle_of(segmentation, known, f"{path}: result {index} (image {row.image_id})")
 
 
-def results_of(prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
-    """COCO results rows of one image: original category ids, float x, y, width, height, RLE if there are masks."""
-    found = detections_of([prediction], [image_id], "bbox" if prediction.masks is None else "segm")
-    rows: list[dict[str, Any]] = [
-        {"image_id": i, "category_id": c, "bbox": b, "score": s}
-        for i, c, b, s in zip(
-            found.image_ids.tolist(),
-            found.category_ids.tolist(),
-            found.boxes.tolist(),
-            found.scores.tolist(),
-            strict=True,
-        )
+def results_of(prediction: Prediction, image_id: int, iou_type: IouType = "bbox") -> list[dict[str, Any]]:
+    """COCO results rows of one image, with original category ids, for one kind of evaluation.
+
+    For "bbox" they have x, y, width, height. For "segm" they have the mask as RLE and no box: pycocotools would else
+    take the box's area for the object's when it sorts into small, medium and large (Detectron2, MMDetection and
+    torchvision's reference leave it out as well).
+    """
+    found = detections_of([prediction], [image_id], iou_type)
+    if found.rles is None:
+        key, shapes = "bbox", found.boxes.tolist()
+    else:
+        key, shapes = "segmentation", [{"size": r["size"], "counts": r["counts"].decode()} for r in found.rles]
+    ids, categories, scores = found.image_ids.tolist(), found.category_ids.tolist(), found.scores.tolist()
+    return [
+        {"image_id": i, "category_id": c, key: shape, "score": s}
+        for i, c, shape, s in zip(ids, categories, shapes, scores, strict=True)
     ]
-    for row, rle in zip(rows, found.rles or [], strict=False):
-        row["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
-    return rows
 
 
 def detections_of(
@@ -168,7 +169,7 @@ def detections_of(
     """Flat arrays of several predictions, copied from the device in one piece per field.
 
     Corners become x, y, width, height in float64, so what is read back from a file by `write_results` is the same.
-    With masks the area is that of the box as well, since the rows of `results_of` carry both (see `read_results`).
+    The area is that of the mask for "segm", as of the rows of `results_of`.
     """
     import torch
 
@@ -188,12 +189,14 @@ def detections_of(
     ids = [np.asarray(p.categories.ids, dtype=np.int64) for p in predictions]
     split = np.split(labels, np.cumsum(counts)[:-1])
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    rles = _rles(predictions, image_ids) if iou_type == "segm" else None
     return Detections(
         image_ids=np.repeat(np.asarray(image_ids, dtype=np.int64), counts),
         category_ids=np.concatenate([i[rows] for i, rows in zip(ids, split, strict=True)]),
         scores=scores,
         boxes=boxes,
-        rles=_rles(predictions, image_ids) if iou_type == "segm" else None,
+        areas=None if rles is None else rle_area(rles),  # type: ignore[arg-type]
+        rles=rles,
     )
 
 

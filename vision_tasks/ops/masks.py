@@ -75,8 +75,8 @@ def _rasterised(fifths: Sequence[np.ndarray], size: Size) -> Rle:
 
 def empty(size: Size) -> Rle:
     """The mask without a pixel."""
-    rle: Rle = encode(torch.zeros((1, *size), dtype=torch.bool))[0]
-    return rle
+    counts = run_lengths.compress([np.array([size[0] * size[1]])])[0]
+    return {"size": list(size), "counts": counts}
 
 
 def to_rles(masks: Masks, threshold: float = 0.5) -> list[Rle]:

@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vision_tasks.data.dataset import RawBatch
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.checkpoint import save
-from vision_tasks.training.module import TrainingModule
+from vision_tasks.training.module import TrainingModule, numbers_of
 
 log = logging.getLogger("vision_tasks")
 
@@ -46,8 +46,8 @@ class MetricsLog(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        if module.summary is not None:
-            self.write(trainer, module.summary.numbers)
+        if module.summaries:
+            self.write(trainer, numbers_of(module.summaries))
 
     def write(self, trainer: Trainer, values: dict[str, float]) -> None:
         """One row; a new column rewrites the file, so that the header is always whole."""
@@ -133,7 +133,8 @@ class NonFiniteGuard(Callback):
 
 
 class Checkpoints(Callback):
-    """`last.ckpt` with everything needed to resume, `best.ckpt` with the weights of the best AP; early stop.
+    """`last.ckpt` with everything needed to resume, `best.ckpt` with the weights of the best AP (of the masks, if the
+    model predicts them); early stop.
 
     Files appear whole or not at all. Without validation data, best is the last.
     """

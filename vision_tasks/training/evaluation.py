@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -12,31 +11,39 @@ from vision_tasks.config import DataConfig, Split, TrainConfig
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.metrics.coco_truth import IouType
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
-from vision_tasks.training.module import TrainingModule
+from vision_tasks.training.module import Results, TrainingModule, judged_by
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.run import make_trainer, quiet_lightning
-from vision_tasks.training.splits import read_split, split_of, truth_of
+from vision_tasks.training.splits import metrics_for, read_split, split_of
 
 
 @dataclass
 class Evaluation:
-    """Attributes: summary, with `numbers`, `per_category` and curves; results, rows in COCO form; records, as read;
-    unreadable, image id -> reason, of images that were left out."""
+    """Attributes: summaries, by "bbox" and, if the model has masks that can be judged, by "segm", each with `numbers`,
+    `per_category` and curves; results, rows in COCO form for each; records, as read; unreadable, image id -> reason,
+    of images that were left out."""
 
-    summary: CocoSummary
-    results: list[dict[str, Any]]
+    summaries: dict[IouType, CocoSummary]
+    results: Results
     records: Records
     unreadable: dict[int, str]
     is_first_rank: bool
 
+    @property
+    def summary(self) -> CocoSummary:
+        """Of the masks if they were judged, else of the boxes."""
+        summary = judged_by(self.summaries)
+        assert summary is not None
+        return summary
+
 
 def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings: TrainConfig | None = None,
              console: Console | None = None) -> Evaluation:  # fmt: skip
-    """COCO mAP of a model on a split, on the devices that `settings` names.
+    """COCO mAP of a model's boxes and masks on a split, on the devices that `settings` names.
 
     Raises:
         VisionTasksError: no such split, or none of the model's categories is in the data.
@@ -45,8 +52,7 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     if found is None:
         raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
     records = read_split(found, split)
-    metric = CocoMetric(truth_of(records))
-    module = TrainingModule(model, metric=metric, keep_results=True)
+    module = TrainingModule(model, metrics=metrics_for(model, records, split), keep_results=True)
     loaders = DataModule(
         val=records, batch_size=data.val_batch_size or data.batch_size, workers=data.workers,
         multiprocessing_context=data.start_method,
@@ -61,8 +67,7 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     finally:
         for head, categories in own.items():
             head.categories = categories
-    assert module.summary is not None
-    return Evaluation(module.summary, module.results, records, dict(loaders.unreadable), trainer.is_global_zero)
+    return Evaluation(module.summaries, module.results, records, dict(loaders.unreadable), trainer.is_global_zero)
 
 
 def aligned_categories(own: Categories, wanted: Categories) -> Categories:

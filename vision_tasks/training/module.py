@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vision_tasks.config import TrainConfig
@@ -16,11 +18,16 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_results import results_of
 from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.metrics.coco_truth import IouType
 from vision_tasks.models.checkpoint import KEY, describe
 from vision_tasks.models.vision_model import VisionModel
-from vision_tasks.structures import Prediction
+from vision_tasks.ops.masks import to_rles
+from vision_tasks.structures import Masks, Polygons, Prediction, Rle
 from vision_tasks.training.averaging import AveragedModel
 from vision_tasks.training.optimizer import make_optimizer, make_schedule
+
+Results = dict[IouType, list[dict[str, Any]]]
+"""Rows in COCO form, for each metric."""
 
 
 class TrainingModule(LightningModule):
@@ -28,31 +35,36 @@ class TrainingModule(LightningModule):
 
     Attributes:
         model: what learns. averaged: its moving average, if asked for; then this is what is evaluated and kept.
-        metric: COCO mAP of the validation data, or None.
-        summary: of the last evaluation. evaluated_at: the step it was made after.
-        results: rows in COCO form of the last evaluation, if `keep_results` (all ranks' on rank 0).
+        metrics: COCO mAP of the validation data by "bbox", and by "segm" if the model predicts masks; or empty.
+        summaries: of the last evaluation, by metric. evaluated_at: the step it was made after.
+        results: rows in COCO form of the last evaluation by metric, if `keep_results` (all ranks' on rank 0).
     """
 
     def __init__(
         self,
         model: VisionModel,
         config: TrainConfig | None = None,
-        metric: CocoMetric | None = None,
+        metrics: Iterable[CocoMetric] = (),
         batch_size: int = 1,
         keep_results: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config or TrainConfig()
-        self.metric = metric
+        self.metrics = nn.ModuleDict({metric.iou_type: metric for metric in metrics})
         self.batch_size = batch_size
         self.keep_results = keep_results
-        self.results: list[dict[str, Any]] = []
-        self.summary: CocoSummary | None = None
+        self.results: Results = {}
+        self.summaries: dict[IouType, CocoSummary] = {}
         self.evaluated_at = 0
         self.averaged: AveragedModel | None = None
         if self.config.average is not None:
             self.averaged = AveragedModel(model, self.config.average)
+
+    @property
+    def summary(self) -> CocoSummary | None:
+        """What the best model is judged by: masks if they are, else boxes."""
+        return judged_by(self.summaries)
 
     @property
     def best_model(self) -> VisionModel:
@@ -108,7 +120,7 @@ class TrainingModule(LightningModule):
             for buffer in self.best_model.buffers():
                 if buffer.is_floating_point():
                     buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
-        self.results = []
+        self.results = {}
 
     def validation_step(self, raw: RawBatch, index: int) -> None:
         """Predict and match; what was predicted is then forgotten, unless `keep_results`."""
@@ -116,28 +128,53 @@ class TrainingModule(LightningModule):
             return
         model = self.best_model
         predictions = [p.to("cpu") for p in model.predict(model.preprocess(raw.images))]
-        if self.metric is not None:
-            known = torch.isin(torch.tensor(model.categories.ids), torch.tensor(self.metric.truth.category_ids))
-            predictions = [_only(p, known) for p in predictions]
-            self.metric.update(predictions, raw.image_ids)
-        if self.keep_results:
-            for prediction, image_id in zip(predictions, raw.image_ids, strict=True):
-                self.results += results_of(prediction, image_id)
+        for number, (kind, metric) in enumerate(self._typed_metrics()):
+            if number == 0:
+                known = torch.isin(torch.tensor(model.categories.ids), torch.tensor(metric.truth.category_ids))
+                predictions = [_encoded(_only(p, known)) for p in predictions]
+            metric.update(predictions, raw.image_ids)
+            if self.keep_results:
+                for prediction, image_id in zip(predictions, raw.image_ids, strict=True):
+                    self.results.setdefault(kind, []).extend(results_of(prediction, image_id, kind))
 
     def on_validation_epoch_end(self) -> None:
-        """The twelve numbers, equal on all ranks."""
-        if self.metric is not None:
-            self.summary = self.metric.summary()
-            self.metric.reset()
+        """The twelve numbers of each metric, equal on all ranks."""
+        for kind, metric in self._typed_metrics():
+            self.summaries[kind] = metric.summary()
+            metric.reset()
             self.evaluated_at = self.trainer.global_step
         if self.keep_results and self.trainer.world_size > 1:
             gathered: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(gathered, self.results)
-            self.results = sorted((row for rows in gathered for row in rows), key=lambda row: int(row["image_id"]))
+            for kind, _ in self._typed_metrics():
+                rows = (row for results in gathered for row in results.get(kind, []))
+                self.results[kind] = sorted(rows, key=lambda row: int(row["image_id"]))
+
+    def _typed_metrics(self) -> list[tuple[IouType, CocoMetric]]:
+        return [(metric.iou_type, metric) for metric in self.metrics.values() if isinstance(metric, CocoMetric)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint whole: `vision_tasks.load` needs nothing else."""
         checkpoint[KEY] = describe(self.model)
+
+
+def judged_by(summaries: Mapping[IouType, CocoSummary]) -> CocoSummary | None:
+    """Of masks if there is one, else of boxes; None if nothing was evaluated."""
+    return summaries.get("segm") or summaries.get("bbox")
+
+
+def numbers_of(summaries: Mapping[IouType, CocoSummary]) -> dict[str, float]:
+    """The twelve numbers of the boxes by their names, those of the masks as "segm/AP" and so on."""
+    prefix = {"bbox": "", "segm": "segm/"}
+    return {prefix[kind] + name: value for kind, s in summaries.items() for name, value in s.numbers.items()}
+
+
+def _encoded(prediction: Prediction) -> Prediction:
+    """With its masks as run lengths, which both the metric and the results file want."""
+    if prediction.masks is None:
+        return prediction
+    rles: list[Polygons | Rle | None] = list(to_rles(prediction.masks))
+    return replace(prediction, masks=Masks(prediction.size, shapes=rles))
 
 
 def _only(prediction: Prediction, known: Tensor) -> Prediction:

@@ -14,6 +14,8 @@ from vision_tasks.training.module import TrainingModule
 _LINE_EVERY = 20.0  # seconds, where there is no terminal
 _LOOK_EVERY = 10  # steps between looks at the loss, which lives on the device
 
+_WHAT = {"bbox": "", "segm": "masks "}
+
 
 class TrainingProgress(Callback):
     """Shown by the first rank only."""
@@ -76,11 +78,12 @@ class TrainingProgress(Callback):
                 self._stop()
         if module.summary is None or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        numbers = module.summary.numbers
-        self._ap = f"  AP {numbers['AP']:.3f}"
+        scores = {kind: s.numbers for kind, s in module.summaries.items()}
+        words = ", ".join(f"{_WHAT[kind]}AP {n['AP']:.3f}, AP50 {n['AP50']:.3f}" for kind, n in scores.items())
+        self._ap = f"  AP {module.summary.numbers['AP']:.3f}"
         self.console.print(
-            f"epoch {trainer.current_epoch + 1}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}, "
-            f"loss {self._loss:.3f}, after {_clock(time.monotonic() - self._began_at)}"
+            f"epoch {trainer.current_epoch + 1}: {words}, loss {self._loss:.3f}, "
+            f"after {_clock(time.monotonic() - self._began_at)}"
         )
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:

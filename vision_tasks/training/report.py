@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from vision_tasks.data.images import ImageError, read_image
 from vision_tasks.data.records import Records
 from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.coco_summary import RECALLS, CocoSummary
+from vision_tasks.metrics.coco_truth import IouType
+from vision_tasks.training.module import numbers_of
 from vision_tasks.training.run import Run
 from vision_tasks.visualize.comparison import draw_comparison
 from vision_tasks.visualize.curves import plot_precision_recall, plot_training
@@ -34,14 +36,12 @@ def report(run: Run, config: Config) -> Path | None:
         predictor = Predictor(run.best, config.train.device)
         rows = _spread(run.val, config.run.samples)
         images = [(path, caption) for path, caption in draw_samples(predictor, run.val, rows, run.folder / "samples")]
-    summary = run.summary
-    if summary is not None:
-        curves.append(plot_curves(summary, run.folder / "precision-recall.png"))
+    curves += plot_curves(run.summaries, run.folder)
     return write_page(
         run.folder / "index.html",
         f"{config.model['name']}: {run.folder.name}",
-        metrics=summary.numbers if summary else None,
-        per_category=per_category(summary) if summary else (),
+        metrics=numbers_of(run.summaries),
+        per_category=per_category(run.summaries),
         images=images,
         curves=curves,
         commands=[f"vision-tasks evaluate {run.best}", f"vision-tasks predict {run.best} YOUR_IMAGES"],
@@ -49,14 +49,24 @@ def report(run: Run, config: Config) -> Path | None:
     )
 
 
-def per_category(summary: CocoSummary) -> list[dict[str, object]]:
-    """Rows of the table per category, without ids."""
-    return [{c: row[c] for c in COLUMNS} for row in summary.per_category]
+def per_category(summaries: Mapping[IouType, CocoSummary]) -> list[dict[str, object]]:
+    """Rows of the table per category, without ids: of the boxes, then the masks' AP if they were judged."""
+    if not summaries:
+        return []
+    rows: list[dict[str, object]] = [{c: row[c] for c in COLUMNS} for row in summaries["bbox"].per_category]
+    if "segm" in summaries:
+        for row, masks in zip(rows, summaries["segm"].per_category, strict=True):
+            row |= {f"segm/{c}": masks[c] for c in ("AP", "AP50", "AP75")}
+    return rows
 
 
-def plot_curves(summary: CocoSummary, path: Path) -> Path:
-    """Precision against recall at all ten overlaps, every category, all areas, 100 detections."""
-    return plot_precision_recall(summary.precision[:, :, :, 0, -1], RECALLS, summary.tables.category_names, path)
+def plot_curves(summaries: Mapping[IouType, CocoSummary], folder: Path) -> list[Path]:
+    """Precision against recall at all ten overlaps, every category, all areas, 100 detections; boxes, then masks."""
+    names: dict[IouType, str] = {"bbox": "precision-recall.png", "segm": "precision-recall-segm.png"}
+    return [
+        plot_precision_recall(s.precision[:, :, :, 0, -1], RECALLS, s.tables.category_names, folder / names[kind])
+        for kind, s in summaries.items()
+    ]
 
 
 def draw_samples(

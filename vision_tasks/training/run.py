@@ -25,16 +25,16 @@ from vision_tasks.config import Config, TrainConfig, to_yaml
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
-from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_summary import CocoSummary
+from vision_tasks.metrics.coco_truth import IouType
 from vision_tasks.models.checkpoint import load
 from vision_tasks.models.registry import create_model
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
 from vision_tasks.training.loaders import data_module
-from vision_tasks.training.module import TrainingModule
+from vision_tasks.training.module import TrainingModule, judged_by
 from vision_tasks.training.progress import TrainingProgress
-from vision_tasks.training.splits import read_splits, truth_of
+from vision_tasks.training.splits import metrics_for, read_splits
 from vision_tasks.weights.files import AVERAGED, read_file
 
 log = logging.getLogger("vision_tasks")
@@ -49,17 +49,23 @@ class Run:
 
     Attributes:
         folder: the run's. best, last: checkpoints; best is None if no step was made.
-        summary: of the last evaluation, or None without validation data. best_ap: of the best one.
+        summaries: of the last evaluation, by "bbox" and, for a model with masks, by "segm"; empty without validation
+            data. best_ap: of the best one, of masks where there are any.
         interrupted: whether the user stopped it.
     """
 
     folder: Path
     best: Path | None
     last: Path
-    summary: CocoSummary | None
+    summaries: dict[IouType, CocoSummary]
     best_ap: float
     interrupted: bool
     val: Records | None
+
+    @property
+    def summary(self) -> CocoSummary | None:
+        """Of the last evaluation's masks if they were judged, else of its boxes; None without validation data."""
+        return judged_by(self.summaries)
 
 
 def fit(config: Config, resume: Path | None = None, console: Console | None = None) -> Run:
@@ -76,8 +82,8 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
     train, val = read_splits(config.data)
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
-    metric = CocoMetric(truth_of(val)) if val is not None else None
-    module = TrainingModule(model, config.train, metric, config.data.batch_size)
+    metrics = [] if val is None else metrics_for(model, val, "val")
+    module = TrainingModule(model, config.train, metrics, config.data.batch_size)
     data = data_module(config, train, val, model.preprocess)
     choose_device(config.train.device)
     folder = run_folder(config, resume)
@@ -92,7 +98,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     with polite.listening(), quiet_lightning():
         try:
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-            if metric is not None and module.evaluated_at != trainer.global_step:  # ended between two evaluations
+            if metrics and module.evaluated_at != trainer.global_step:  # ended between two evaluations
                 trainer.validate(module, data, verbose=False)
                 checkpoints.judge(trainer, module)
         except Interrupted:
@@ -104,7 +110,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
         folder=folder,
         best=best if best.exists() else None,
         last=folder / "last.ckpt",
-        summary=module.summary,
+        summaries=module.summaries,
         best_ap=checkpoints.best,
         interrupted=interrupted,
         val=val,

@@ -32,6 +32,8 @@ def draw_comparison(
 ) -> Picture:
     """Truth on the left, prediction on the right, each under a line that says what its colours mean.
 
+    Masks are drawn if the prediction has them; which truth a prediction belongs to is decided by boxes all the same.
+
     Args:
         image: as `draw` takes it. target: its truth, on the image's own grid, with boxes and labels.
         prediction: on the same grid. categories: of the truth's labels; default the prediction's.
@@ -48,7 +50,8 @@ def draw_comparison(
     prediction = prediction.filter(threshold)
     categories = prediction.categories if categories is None else categories
     truth_of, passed = match(target, prediction, iou_threshold)
-    truth_marks = marks(target, categories, masks=False)
+    masks = prediction.masks is not None
+    truth_marks = marks(target, categories, masks)
     found = set(truth_of[truth_of >= 0].tolist())
     crowds = [False] * len(truth_marks) if target.is_crowd is None else target.is_crowd.tolist()
     truth_colors = [PASSED if crowds[i] else FOUND if i in found else MISSED for i in range(len(truth_marks))]
@@ -68,7 +71,7 @@ def draw_comparison(
     )
     right = _titled(
         canvas,
-        [replace(m, color=color) for m, color in zip(marks(prediction, categories, masks=False), colors, strict=True)],
+        [replace(m, color=color) for m, color in zip(marks(prediction, categories, masks), colors, strict=True)],
         [
             ("prediction", (40, 40, 40)),
             (f"{colors.count(FOUND)} right", FOUND),

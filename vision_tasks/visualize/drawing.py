@@ -206,7 +206,9 @@ def _paint_mask(canvas: Picture, mark: Mark, width: int, zoom: int) -> None:
         inside = inside.repeat(zoom, axis=0).repeat(zoom, axis=1)
     region = canvas[y1 * zoom : y2 * zoom, x1 * zoom : x2 * zoom]
     tone = np.asarray(mark.color, np.uint16)
-    region[inside] = ((region[inside].astype(np.uint16) * 13 + tone * 7) // 20).astype(np.uint8)
+    # A table of all 256 values, and OpenCV's copy: several times as fast as NumPy's masked arithmetic.
+    blended = ((np.arange(256, dtype=np.uint16)[:, None, None] * 13 + tone * 7) // 20).astype(np.uint8)
+    region[...] = cv2.copyTo(cv2.LUT(region, blended), inside.view(np.uint8), region.copy())
     kernel = np.ones((2 * ((width + 1) // 2) + 1,) * 2, np.uint8)
     core = cv2.erode(inside.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     region[inside & (core == 0)] = mark.color

@@ -72,7 +72,7 @@ def write_page(
     html = environment.get_template("page.html").render(
         title=title,
         lead=lead,
-        metrics=[(name, _text(value), _MEANINGS.get(name, "")) for name, value in (metrics or {}).items()],
+        metrics=[(name, _text(value), _meaning(name)) for name, value in (metrics or {}).items()],
         columns=columns,
         rows=[[_cell(column, row.get(column)) for column in columns] for row in per_category],
         images=[(_source(Path(file), path.parent, embed), caption) for file, caption in images],
@@ -89,6 +89,12 @@ def write_page(
     finally:
         Path(name).unlink(missing_ok=True)
     return path
+
+
+def _meaning(name: str) -> str:
+    """What COCO's number is about; that of masks is called "segm/AP" and so on."""
+    meaning = _MEANINGS.get(name.removeprefix("segm/"), "")
+    return f"masks: {meaning}" if meaning and name.startswith("segm/") else meaning
 
 
 def _source(file: Path, folder: Path, embed: bool) -> str:
@@ -115,5 +121,5 @@ def _text(value: Any) -> str:
 
 
 def _cell(column: str, value: Any) -> dict[str, Any]:
-    share = column.startswith(_WITH_BARS) and isinstance(value, float) and 0 <= value <= 1
+    share = column.removeprefix("segm/").startswith(_WITH_BARS) and isinstance(value, float) and 0 <= value <= 1
     return {"text": _text(value), "number": _is_number(value), "percent": round(100 * value, 1) if share else None}
