@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+import vision_tasks as vt
 from tests.reference.rcnn_twins import SIZES, compare_losses, compare_predictions, fix_sampling, pair, photo
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.masks import render
@@ -69,6 +72,37 @@ def star(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     radius = rng.uniform(20, 60) * rng.uniform(0.4, 1, 14)
     centre = rng.uniform(60, np.array(size[::-1]) - 60)
     return (centre + radius[:, None] * np.stack((np.cos(angle), np.sin(angle)), 1)).astype(np.float32)
+
+
+def test_a_fine_tune_keeps_what_the_file_knows_of_a_category(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    body = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    theirs = MaskRCNN(body, 91)
+    path = tmp_path / "coco.pth"
+    torch.save(theirs.state_dict(), path)
+    ours = vt.create_model("mask_rcnn", ["unicorn", "dog"], weights=path, backbone="resnet18")
+    head, roi = ours.heads["objects"], theirs.roi_heads
+    dog = 18  # COCO's id, and torchvision's output
+    for mine, other, parts in (
+        (head.mask.logits.weight, roi.mask_predictor.mask_fcn_logits.weight, 1),
+        (head.mask.logits.bias, roi.mask_predictor.mask_fcn_logits.bias, 1),
+        (head.roi.scores.weight, roi.box_predictor.cls_score.weight, 1),
+        (head.roi.deltas.weight, roi.box_predictor.bbox_pred.weight, 4),
+        (head.roi.deltas.bias, roi.box_predictor.bbox_pred.bias, 4),
+    ):
+        assert len(mine) == 3 * parts
+        assert torch.equal(mine[2 * parts :], other[dog * parts : (dog + 1) * parts])
+        unicorn, known = mine[parts : 2 * parts].flatten(), other.reshape(91, -1)
+        assert not (known == unicorn).all(dim=1).any(), "nobody knows unicorns"
+    assert torch.equal(head.roi.scores.weight[0], roi.box_predictor.cls_score.weight[0]), "the background is known"
+
+
+def test_a_file_with_masks_is_not_taken_for_one_without(tmp_path: Path) -> None:
+    path = tmp_path / "mask.pth"
+    names = ("roi_heads.box_predictor.cls_score.weight", "roi_heads.mask_head.0.0.weight")
+    torch.save({name: torch.zeros(91, 4) for name in names}, path)
+    with pytest.raises(vt.VisionTasksError, match="torchvision's Mask R-CNN, which fit mask_rcnn"):
+        vt.create_model("faster_rcnn", weights=path)
 
 
 def test_the_spelling_before_torchvision_0_13_is_read() -> None:

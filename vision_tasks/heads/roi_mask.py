@@ -55,7 +55,7 @@ class RoIMaskStage(nn.Module):
         assert self.logits.bias is not None
         weight, bias = self.logits.weight.flatten(1)[outputs], self.logits.bias[outputs]
         logits: Tensor = torch.bmm(weight[:, None], hidden.flatten(2)) + bias[:, None, None]
-        return logits.unflatten(2, hidden.shape[2:])[:, 0].float()
+        return logits.view(hidden.shape[0], *hidden.shape[2:]).float()
 
     def loss(self, features: dict[str, Tensor], drawn: Sequence[Drawn], batch: Batch, columns: Tensor) -> Tensor:
         """Binary cross entropy of the true class's mask, the mean over pixels and positive boxes.
