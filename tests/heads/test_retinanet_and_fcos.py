@@ -180,3 +180,20 @@ def test_autocast_changes_little(which: str) -> None:
     for name, loss in exact.items():
         assert found[name].dtype == torch.float32
         torch.testing.assert_close(found[name], loss, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("which", MODELS)
+def test_leaving_hopeless_anchors_out_early_changes_nothing(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for threshold in (0.3, 0.6, 0.999999):  # many pass, some, none
+        model = tiny(which, score_threshold=threshold, columns=(1, 5), outputs=7)
+        batch = model.preprocess(pictures(2))
+        with torch.inference_mode():
+            found = model.predict(batch)
+            monkeypatch.setattr(type(model.heads["objects"]), "best_scores", lambda *_: None)
+            wanted = model.predict(batch)
+            monkeypatch.undo()
+        for mine, all_of_them in zip(found, wanted, strict=True):
+            assert torch.equal(mine.boxes, all_of_them.boxes)
+            assert torch.equal(mine.labels, all_of_them.labels)
+            torch.testing.assert_close(mine.scores, all_of_them.scores)
+            assert (len(mine) > 0) == (threshold < 0.9)

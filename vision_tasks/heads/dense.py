@@ -52,6 +52,13 @@ class DenseHead(Head):
         """(..., C) logits and (..., 1) quality -> (..., K) probabilities of the real categories."""
         raise NotImplementedError
 
+    def best_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor | None:
+        """(A, C) and (A, 1) -> (A,) what no score of an anchor exceeds, if that is cheaper to say than all scores.
+
+        Nearly all anchors are dropped by it before the other C - 1 scores of each are worked out.
+        """
+        return None
+
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         """(..., 4) outputs and (..., 4) references -> (..., 4) corners in network pixels."""
         raise NotImplementedError
@@ -61,10 +68,18 @@ class DenseHead(Head):
         out = self.outputs(features, (batch.images.shape[-2], batch.images.shape[-1]))
         predictions = []
         for i, size in enumerate(batch.image_sizes):
+            logits, quality = out.logits[i], None if out.quality is None else out.quality[i]
+            offsets, references, lengths = out.boxes[i], out.references, out.lengths
+            best = self.best_scores(logits, quality)
+            if best is not None:
+                passed = best > self.rule.score_threshold
+                rows = passed.nonzero().flatten()
+                logits, quality = logits[rows], None if quality is None else quality[rows]
+                offsets, references = offsets[rows], references[rows]
+                lengths = torch.stack([level.sum() for level in passed.split(lengths)]).tolist()
             boxes, labels, scores = detect(
-                self.scores(out.logits[i], None if out.quality is None else out.quality[i]),
-                partial(self._decode_rows, out.boxes[i], out.references),
-                size, self.rule, out.lengths, self.columns,
+                self.scores(logits, quality), partial(self._decode_rows, offsets, references),
+                size, self.rule, lengths, self.columns,
             )  # fmt: skip
             predictions.append(Prediction(size, self.categories, boxes=boxes, labels=labels, scores=scores))
         return predictions

@@ -82,6 +82,10 @@ class FCOSHead(DenseHead):
         assert quality is not None
         return (logits[..., self.columns].sigmoid() * quality.sigmoid()).sqrt()
 
+    def best_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        assert quality is not None
+        return (logits.amax(-1).sigmoid() * quality[..., 0].sigmoid()).sqrt()
+
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         return decode_distances(boxes, references)
 

@@ -76,6 +76,9 @@ class RetinaNetHead(DenseHead):
     def scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         return logits[..., self.columns].sigmoid()
 
+    def best_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        return logits.amax(-1).sigmoid()
+
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         return decode_boxes(boxes, references)
 
