@@ -13,6 +13,7 @@ import torch
 import vision_tasks as vt
 from tests.small_darknet import CFGS, shapes_of, write_darknet
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.weights import published
 from vision_tasks.weights.darknet import read_weights
 from vision_tasks.weights.darknet_cfg import plan, read_cfg, text_of
 
@@ -223,3 +224,18 @@ def test_yolo_fastest_is_read_to_the_last_value(real_data: Path) -> None:
     model = vt.create_model("darknet", weights=weights)
     assert model.categories.names[:2] == ("person", "bicycle")
     assert model.preprocess.size == (320, 320)
+
+
+def test_coco_weights_go_by_the_name_of_the_cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, weights = write_darknet(tmp_path, "v3-tiny")
+    asked: list[str] = []
+    monkeypatch.setattr(published, "fetch", lambda url: asked.append(url) or weights)
+    cfg = tmp_path / "yolov3-tiny.cfg"
+    cfg.write_text(CFGS["v3-tiny"])
+    model = vt.create_model("darknet", ["a", "b", "c"], weights="coco", cfg=str(cfg))
+    assert asked == ["https://pjreddie.com/media/files/yolov3-tiny.weights"]
+    assert model.blueprint is not None
+    assert model.blueprint.arguments["cfg"].strip() == CFGS["v3-tiny"].strip()
+    for other in (str(tmp_path / "mine.cfg"), CFGS["v3-tiny"], ""):
+        with pytest.raises(VisionTasksError, match=r"one of yolov3\.cfg, .*yolov4-tiny\.cfg"):
+            vt.create_model("darknet", ["a"], weights="coco", cfg=other)

@@ -48,7 +48,9 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
         VisionTasksError: unreadable, or of another architecture.
     """
     path = Path(source).expanduser()
-    if str(source) == "coco":
+    if str(source) == "coco" and model == "darknet":
+        path = published.darknet_file(str(options.get("cfg")))
+    elif str(source) == "coco":
         path = published.detector_file(model, options.get("variant"), options.get("backbone"))
     if darknet.is_darknet(path):
         return _darknet(model, path, str(options.get("cfg") or path.with_suffix(".cfg")))

@@ -69,6 +69,20 @@ DETECTORS: dict[Key, Published] = {
 """What `weights="coco"` means. Add a file by adding an entry: the key is the model, and its options `variant` and
 `backbone` (defaults included; None for an option it does not have)."""
 
+_PJREDDIE = ("pjreddie.com/darknet", "public domain (YOLO licence)")
+_ALEXEY = ("AlexeyAB/darknet", "Unlicense (YOLO licence)")
+_DARKNET_RELEASE = "https://github.com/AlexeyAB/darknet/releases/download/yolov4"
+
+DARKNET: dict[str, Published] = {
+    "yolov3": Published("https://pjreddie.com/media/files/yolov3.weights", *_PJREDDIE),
+    "yolov3-spp": Published("https://pjreddie.com/media/files/yolov3-spp.weights", *_PJREDDIE),
+    "yolov3-tiny": Published("https://pjreddie.com/media/files/yolov3-tiny.weights", *_PJREDDIE),
+    "yolov4": Published(f"{_DARKNET_RELEASE}/yolov4.weights", *_ALEXEY),
+    "yolov4-tiny": Published(f"{_DARKNET_RELEASE}/yolov4-tiny.weights", *_ALEXEY),
+}
+"""The same for Darknet networks, by the name of the `.cfg` (which the publishers offer beside them), in their own
+format. No hash is stated; a file of another length than the cfg asks for is refused. AP is stated for test-dev only."""
+
 EPSILON_ZERO = ("258fb6c6", "bf2d0c1e", "eeacb38b")
 """Hashes (first eight digits) of files made before torchvision's frozen batch norm had an epsilon: they want 0."""
 
@@ -118,6 +132,27 @@ def detector_file(model: str, variant: str | None = None, backbone: str | None =
         raise VisionTasksError(
             f"There are no published COCO weights for {wanted}. There are for: {known}. Or give weights a file."
         )
-    file = DETECTORS[model, variant, backbone]
+    return _fetched(DETECTORS[model, variant, backbone], model)
+
+
+def darknet_file(cfg: str) -> Path:
+    """The COCO weights of a Darknet network, downloaded if not yet in the cache.
+
+    Args:
+        cfg: path of the `.cfg`; its name says which network it is.
+
+    Raises:
+        VisionTasksError: none are published under this name, or they cannot be had.
+    """
+    name = "" if "\n" in cfg else Path(cfg).stem
+    if name not in DARKNET:
+        raise VisionTasksError(
+            f"Which network is it? Give cfg= the path of one of {', '.join(f'{n}.cfg' for n in DARKNET)}, which have "
+            "published COCO weights; or give weights a file."
+        )
+    return _fetched(DARKNET[name], f"darknet {name}")
+
+
+def _fetched(file: Published, model: str) -> Path:
     log.info("COCO weights of %s: %s, %s, %s.", model, file.publisher, file.licence, file.url)
     return fetch(file.url)
