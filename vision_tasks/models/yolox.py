@@ -65,7 +65,7 @@ def yolox(
         categories,
         tuple(neck.channels),
         columns or tuple(range(len(categories))),
-        DetectionRule(score_threshold, iou_threshold, detections_per_image, suppression=suppression),
+        DetectionRule(score_threshold, iou_threshold, detections_per_image, suppression=suppression, clip=False),
         widths,
         (8, 16, 32),
         widths[0],
