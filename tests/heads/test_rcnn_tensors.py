@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -70,6 +71,18 @@ def test_fixed_output_equals_the_eager_prediction(kind: str, sizes: list[tuple[i
         if want.masks is not None:
             assert found["masks"].shape == (len(sizes), 20, 28, 28)
             torch.testing.assert_close(found["masks"][i, :n], want.masks.grid, rtol=1e-4, atol=1e-5)
+
+
+def test_what_fills_the_proposals_up_is_not_detected() -> None:
+    model = tiny("faster", test_proposals=(40, 400), detections_per_image=300, score_threshold=0.01)
+    head = model.heads["objects"]
+    head.rule = dataclasses.replace(head.rule, min_size=0.0)  # which would drop the filling, boxes without extent
+    batch = batch_of(model, [(64, 80)])
+    with torch.inference_mode():
+        found = model.tensors(batch.images, torch.tensor(batch.image_sizes))
+        want = model.predict(batch)[0]
+    assert found["count"] == len(want)
+    torch.testing.assert_close(found["scores"][0, : len(want)], want.scores)
 
 
 def test_an_image_without_detections_is_all_zeros() -> None:
