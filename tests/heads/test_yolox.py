@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import vision_tasks as vt
 from tests.ops.test_sim_ota import cells_of, overlap_of, sigmoid, slow_sim_ota
+from vision_tasks.config import model_config_of
 from vision_tasks.heads.yolox import YOLOXHead, encode_cells
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Target
@@ -280,6 +281,20 @@ def test_beside_a_foreign_backbone_only_that_is_frozen() -> None:
     own = vt.create_model("yolox", ["a"], variant="nano", norm="frozen")
     assert not any(isinstance(m, nn.BatchNorm2d) for m in own.modules())
     assert own.preprocess.channel_order == "bgr"
+
+
+def test_the_canvas() -> None:
+    images = [torch.rand(3, 30, 60)]
+    for options, size in (
+        ({}, (416, 416)), ({"variant": "s"}, (640, 640)), ({"size": 256}, (256, 256)), ({"size": (96, 160)}, (96, 160)),
+    ):  # fmt: skip
+        model = vt.create_model("yolox", ["a"], **({"variant": "nano"} | options))
+        batch = model.preprocess(images)
+        assert batch.images.shape[-2:] == size
+        assert batch.images[..., -1, -1].unique().tolist() == pytest.approx([114])
+    config = model_config_of("yolox")
+    assert config(size=256).size == 256
+    assert config(size=[96, 160]).size == (96, 160)
 
 
 def test_starts_from_a_probability_of_one_percent() -> None:

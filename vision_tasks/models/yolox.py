@@ -26,7 +26,7 @@ def yolox(
     norm: Literal["batch", "frozen", "sync"] = "batch",
     norm_eps: float | None = None,
     trainable_stages: int = 5,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     center_radius: float = 2.5,
     score_threshold: float = 0.01,
     iou_threshold: float = 0.65,
@@ -46,8 +46,8 @@ def yolox(
             backbone of another kind, "frozen" is its norm only: pyramid and head, which nobody trained, learn.
         norm_eps: added to the variance in batch norm; default the published, 1e-3 in YOLOX's own parts.
         trainable_stages: how many of the backbone's five stages learn, counted from the last.
-        size: (height, width) of the canvas in pixels, multiples of 32; images are letterboxed into its top left
-            corner. Default 416 square for "nano" and "tiny", 640 square for the others.
+        size: of the canvas in pixels: its side, or (height, width); multiples of 32. Images are letterboxed into its
+            top left corner. Default 416 for "nano" and "tiny", 640 for the others.
         center_radius: strides from an object's centre within which a cell may answer for it.
         score_threshold: detections must exceed it. iou_threshold: of suppression.
         detections_per_image: at most. suppression: see `ops.suppression.Method`.
@@ -75,10 +75,10 @@ def yolox(
     )
     for part in (neck, head):
         set_norm(part, norm if own or norm == "sync" else "batch", norm_eps if own else None)
-    canvas = size or ((416, 416) if variant in ("nano", "tiny") else (640, 640))
+    size = size or (416 if variant in ("nano", "tiny") else 640)
     preprocess = Preprocess(
         resize="letterbox",
-        size=canvas,
+        size=(size, size) if isinstance(size, int) else (size[0], size[1]),
         mean=(0.0, 0.0, 0.0) if own else IMAGENET_MEAN,
         std=(1 / 255, 1 / 255, 1 / 255) if own else IMAGENET_STD,
         channel_order="bgr" if own else "rgb",
