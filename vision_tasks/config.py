@@ -62,7 +62,10 @@ class DataConfig(Strict):
     workers: Annotated[int | None, Field(ge=0, description="loader processes; None chooses, 0 decodes in place")] = None
     augment: Annotated[
         str | list[str | dict[str, dict[str, Any] | None]],
-        Field(description='"default", "none", "strong", or Albumentations transforms by name with their arguments'),
+        Field(
+            description='"default", "none", "strong", "yolox", "ssd", "darknet", or Albumentations transforms by name '
+            "with their arguments"
+        ),
     ] = "default"
     mosaic: Annotated[float, Field(ge=0, le=1, description="share of samples that are a mosaic of four images")] = 0.0
     mosaic_size: Annotated[
