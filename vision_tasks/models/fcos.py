@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_tasks.backbones.registry import BACKBONES
+from vision_tasks.backbones.registry import build_backbone
 from vision_tasks.heads.fcos import FCOSHead
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
@@ -18,7 +18,7 @@ def fcos(
     categories: Categories,
     backbone: str = "resnet50",
     norm: Literal["batch", "frozen", "sync"] = "batch",
-    norm_eps: float = 1e-5,
+    norm_eps: float | None = None,
     trainable_stages: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
@@ -38,7 +38,7 @@ def fcos(
         categories: what it detects, K of them.
         backbone: a name in `BACKBONES`.
         norm: "batch" (learns), "frozen" (for pretrained weights and small batches), or "sync" (across GPUs).
-        norm_eps: added to the variance in batch norm.
+        norm_eps: added to the variance in batch norm; None is what the backbone's ImageNet weights were trained with.
         trainable_stages: how many of the backbone's five stages learn, counted from the last.
         min_size, max_size: pixels; the shorter side becomes min_size, unless the longer one would pass max_size.
         channels: width of the pyramid and of the head.
@@ -47,7 +47,7 @@ def fcos(
         columns: output that belongs to each category; default 0..K-1.
         outputs: number of class outputs; default K.
     """
-    body = BACKBONES[backbone](norm, ("C3", "C4", "C5"), norm_eps)
+    body = build_backbone(backbone, norm, ("C3", "C4", "C5"), norm_eps)
     body.freeze(trainable_stages)
     neck = FPN(body.channels, channels, coarser="from_p")
     head = FCOSHead(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_tasks.backbones.registry import BACKBONES
+from vision_tasks.backbones.registry import build_backbone
 from vision_tasks.heads.retinanet import RetinaNetHead
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
@@ -19,7 +19,7 @@ def retinanet(
     variant: Literal["v1", "v2"] = "v1",
     backbone: str = "resnet50",
     norm: Literal["batch", "frozen", "sync"] = "batch",
-    norm_eps: float = 1e-5,
+    norm_eps: float | None = None,
     trainable_stages: int = 5,
     min_size: int = 800,
     max_size: int = 1333,
@@ -41,7 +41,7 @@ def retinanet(
         variant: "v2" is torchvision's `retinanet_resnet50_fpn_v2`: group norm in the head, P6 from C5, GIoU loss.
         backbone: a name in `BACKBONES`.
         norm: "batch" (learns), "frozen" (for pretrained weights and small batches), or "sync" (across GPUs).
-        norm_eps: added to the variance in batch norm; torchvision's published COCO file of v1 wants 0.
+        norm_eps: added to the variance in batch norm; None is the backbone's own; torchvision's v1 file wants 0.
         trainable_stages: how many of the backbone's five stages learn, counted from the last.
         min_size, max_size: pixels; the shorter side becomes min_size, unless the longer one would pass max_size.
         channels: width of the pyramid and of the head.
@@ -51,7 +51,7 @@ def retinanet(
         columns: output that belongs to each category; default 0..K-1.
         outputs: number of class outputs; default K.
     """
-    body = BACKBONES[backbone](norm, ("C3", "C4", "C5"), norm_eps)
+    body = build_backbone(backbone, norm, ("C3", "C4", "C5"), norm_eps)
     body.freeze(trainable_stages)
     neck = FPN(body.channels, channels, coarser="from_p" if variant == "v1" else "from_c")
     # Whole pixels, as in torchvision: 32, 40, 50.
