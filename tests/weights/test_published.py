@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from torchvision.models import list_models
 
 from vision_tasks.backbones.registry import BACKBONES
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.models.registry import MODELS, model_options
+from vision_tasks.models.registry import MODELS, create_model, model_options
 from vision_tasks.weights import published
 
 
@@ -39,6 +40,19 @@ def test_the_second_recipe_of_imagenet(asked: list[str]) -> None:
     assert asked == ["https://download.pytorch.org/models/resnet50-11ad3fa6.pth"]
     with pytest.raises(VisionTasksError, match=r"no published ImageNet weights 'imagenet_v2'.*'vgg16'.*'imagenet'"):
         published.imagenet_file("vgg16", "imagenet_v2")
+
+
+def test_ssd_begins_with_the_vgg_whose_pixels_go_to_255(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(published, "fetch", lambda url: asked.append(url) or tmp_path / "vgg.pth")
+    model = create_model("ssd", ["cat"])
+    torch.save(
+        model.backbone.state_dict() | {"classifier.0.bias": torch.full((4096,), torch.nan)}, tmp_path / "vgg.pth"
+    )
+    create_model("ssd", ["cat"], backbone_weights="imagenet")
+    create_model("retinanet", ["cat"], backbone="vgg16", channels=8, backbone_weights="imagenet")
+    assert [url.rsplit("/", 1)[-1] for url in asked] == ["vgg16_features-amdegroot-88682ab5.pth", "vgg16-397923af.pth"]
 
 
 def test_every_published_detector_is_one_that_can_be_built(asked: list[str]) -> None:

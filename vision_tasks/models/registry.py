@@ -133,6 +133,9 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
 
 
 def _load_backbone(model: VisionModel, backbone: str, source: str | Path) -> None:
+    builder = None if model.blueprint is None else model.blueprint.builder
+    if source == "imagenet" and (builder, backbone) == published.SSD_VGG:
+        source = "imagenet_features"
     path = published.imagenet_file(backbone, str(source)) if source in published.IMAGENET else Path(source)
     state = model.backbone.rename(files.read_state_dict(path))
     fit = files.load_fitting(model.backbone, state, path, ignore=model.backbone.left_out)

@@ -86,9 +86,17 @@ format. No hash is stated; a file of another length than the cfg asks for is ref
 EPSILON_ZERO = ("258fb6c6", "bf2d0c1e", "eeacb38b")
 """Hashes (first eight digits) of files made before torchvision's frozen batch norm had an epsilon: they want 0."""
 
-IMAGENET = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}
+IMAGENET = {
+    "imagenet": "IMAGENET1K_V1",
+    "imagenet_v2": "IMAGENET1K_V2",
+    "imagenet_features": "IMAGENET1K_FEATURES",
+}
 """What `backbone_weights=` says -> torchvision's name of the version. The first is what its detectors were trained
-from; the second, of a longer recipe (2021), is better at classification and not there for every network."""
+from; the second, of a longer recipe (2021), is better at classification and not there for every network. The third
+is there for VGG-16 alone: its authors' weights, for pixels of 0..255 less their mean, from which SSD is trained."""
+
+SSD_VGG = ("ssd", "vgg16")
+"""The model and backbone whose "imagenet" is "imagenet_features", because the model's pixels go to 255."""
 
 
 def imagenet_file(backbone: str, version: str = "imagenet") -> Path:
