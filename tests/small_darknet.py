@@ -11,13 +11,14 @@ ANCHORS = "6,8, 14,10, 12,20, 30,18, 24,40, 50,52"
 CLASSES = 3
 
 
-def _section(kind: str, **options: object) -> str:
+def section(kind: str, **options: object) -> str:
+    """Heading and options."""
     return f"[{kind}]\n" + "".join(f"{key}={value}\n" for key, value in options.items())
 
 
 def conv(filters: int, size: int = 3, stride: int = 1, act: str = "leaky", **options: object) -> str:
     """Convolution with batch norm, padded to keep the size."""
-    return _section(
+    return section(
         "convolutional", batch_normalize=1, filters=filters, size=size, stride=stride, pad=1, activation=act, **options
     )
 
@@ -26,46 +27,46 @@ def yolo(mask: str, **options: object) -> str:
     """A yolo layer and the convolution before it."""
     outputs = len(mask.split(",")) * (5 + CLASSES)
     act = "logistic" if options.get("new_coords") else "linear"
-    head = _section("convolutional", size=1, stride=1, pad=1, filters=outputs, activation=act)
-    return head + _section("yolo", mask=mask, anchors=ANCHORS, classes=CLASSES, num=6, **options)
+    head = section("convolutional", size=1, stride=1, pad=1, filters=outputs, activation=act)
+    return head + section("yolo", mask=mask, anchors=ANCHORS, classes=CLASSES, num=6, **options)
 
 
 def _net(width: int = 64, height: int = 64, **options: object) -> str:
-    return _section("net", batch=1, width=width, height=height, channels=3, **options)
+    return section("net", batch=1, width=width, height=height, channels=3, **options)
 
 
 CFGS = {
     # Redmon and Farhadi 2018: residual blocks, two scales, the finer one from an upsampled and an earlier map
     "v3": "# small\n" + _net()
-    + conv(8) + conv(16, stride=2) + conv(8, 1) + conv(16) + _section("shortcut", **{"from": -3}, activation="linear")
+    + conv(8) + conv(16, stride=2) + conv(8, 1) + conv(16) + section("shortcut", **{"from": -3}, activation="linear")
     + conv(24, stride=2) + conv(32, stride=2) + conv(32, stride=2) + conv(16, 1) + yolo("3,4,5", ignore_thresh=".7")
-    + _section("route", layers="-3") + conv(8, 1) + _section("upsample", stride=2) + _section("route", layers="-1, 6")
+    + section("route", layers="-3") + conv(8, 1) + section("upsample", stride=2) + section("route", layers="-1, 6")
     + conv(16) + yolo("0,1,2", ignore_thresh=".7"),
     # YOLOv3-tiny: max pooling, the last of them with stride 1
     "v3-tiny": _net(96, 64)
-    + conv(8) + _section("maxpool", size=2, stride=2) + conv(12) + _section("maxpool", size=2, stride=2) + conv(16)
-    + _section("maxpool", size=2, stride=2) + conv(16) + _section("maxpool", size=2, stride=2) + conv(20)
-    + _section("maxpool", size=2, stride=1) + conv(24) + conv(12, 1) + yolo("3,4,5")
-    + _section("route", layers="-3") + conv(8, 1) + _section("upsample", stride=2) + _section("route", layers="-1,6")
+    + conv(8) + section("maxpool", size=2, stride=2) + conv(12) + section("maxpool", size=2, stride=2) + conv(16)
+    + section("maxpool", size=2, stride=2) + conv(16) + section("maxpool", size=2, stride=2) + conv(20)
+    + section("maxpool", size=2, stride=1) + conv(24) + conv(12, 1) + yolo("3,4,5")
+    + section("route", layers="-3") + conv(8, 1) + section("upsample", stride=2) + section("route", layers="-1,6")
     + yolo("1,2,3"),
     # Bochkovskiy et al. 2020: Mish, groups of channels, spatial pyramid pooling, grid factors, finest scale first
     "v4": _net(64, 96)
     + conv(8, stride=2, act="mish") + conv(16, stride=2, act="mish")
-    + _section("route", layers=-1, groups=2, group_id=1)
-    + conv(8, act="mish") + conv(8, act="mish") + _section("route", layers="-1,-2") + conv(16, 1, act="mish")
-    + _section("route", layers="-6,-1") + _section("maxpool", size=2, stride=2) + conv(24, groups=4)
-    + conv(32, stride=2) + conv(16, 1) + _section("maxpool", stride=1, size=5) + _section("route", layers=-2)
-    + _section("maxpool", stride=1, size=9) + _section("route", layers=-4) + _section("maxpool", stride=1, size=13)
-    + _section("route", layers="-1,-3,-5,-6") + conv(16, 1, act="swish")
-    + _section("upsample", stride=2) + _section("route", layers="-1,9") + conv(16)
+    + section("route", layers=-1, groups=2, group_id=1)
+    + conv(8, act="mish") + conv(8, act="mish") + section("route", layers="-1,-2") + conv(16, 1, act="mish")
+    + section("route", layers="-6,-1") + section("maxpool", size=2, stride=2) + conv(24, groups=4)
+    + conv(32, stride=2) + conv(16, 1) + section("maxpool", stride=1, size=5) + section("route", layers=-2)
+    + section("maxpool", stride=1, size=9) + section("route", layers=-4) + section("maxpool", stride=1, size=13)
+    + section("route", layers="-1,-3,-5,-6") + conv(16, 1, act="swish")
+    + section("upsample", stride=2) + section("route", layers="-1,9") + conv(16)
     + yolo("0,1,2", scale_x_y=1.2, iou_loss="ciou", iou_normalizer=0.07, iou_thresh=0.213, nms_kind="greedynms")
-    + _section("route", layers=-3) + conv(24, stride=2) + _section("route", layers="-1,18")
+    + section("route", layers=-3) + conv(24, stride=2) + section("route", layers="-1,18")
     + yolo("3,4,5", scale_x_y=1.05, iou_loss="ciou", iou_normalizer=0.07, iou_thresh=0.213),
     # Scaled-YOLOv4's coordinates and EfficientNet's channel attention
     "csp": _net()
-    + conv(8, stride=2, act="swish") + _section("avgpool") + conv(4, 1, act="swish") + conv(8, 1, act="logistic")
-    + _section("scale_channels", **{"from": -4}) + conv(16, stride=2, act="mish") + conv(16, stride=2, act="relu")
-    + _section("dropout", probability=".15") + conv(16, stride=2)
+    + conv(8, stride=2, act="swish") + section("avgpool") + conv(4, 1, act="swish") + conv(8, 1, act="logistic")
+    + section("scale_channels", **{"from": -4}) + conv(16, stride=2, act="mish") + conv(16, stride=2, act="relu")
+    + section("dropout", probability=".15") + conv(16, stride=2)
     + yolo("3,4,5", scale_x_y=2.0, new_coords=1, iou_loss="giou"),
 }  # fmt: skip
 """By name; each detects `CLASSES` classes."""

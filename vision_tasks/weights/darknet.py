@@ -47,7 +47,7 @@ def read_weights(path: str | Path, layers: Sequence[Layer]) -> dict[str, Tensor]
     start = _header_size(path)
     size = path.stat().st_size - start
     counts = [_count(layer) for layer in wanted]
-    if size != 4 * sum(counts):
+    if size != 4 * count_values(wanted):
         raise VisionTasksError(_misfit(path, size, wanted, counts))
     values = torch.from_numpy(np.fromfile(path, dtype="<f4", offset=start).astype(np.float32, copy=False))
     state: dict[str, Tensor] = {}
@@ -62,6 +62,11 @@ def read_weights(path: str | Path, layers: Sequence[Layer]) -> dict[str, Tensor]
         else:
             state |= {f"backbone.layers.{index}.{name}": value for name, value in tensors.items()}
     return state
+
+
+def count_values(layers: Sequence[Layer]) -> int:
+    """Values that the layers want of a file."""
+    return sum(_count(layer) for layer in layers if layer.section.kind == "convolutional")
 
 
 def level_name(index: int) -> str:
@@ -130,7 +135,7 @@ def _convolution(layer: Layer, values: Tensor) -> dict[str, Tensor]:
 
 
 def _misfit(path: Path, size: int, wanted: Sequence[Layer], counts: Sequence[int]) -> str:
-    total = 4 * sum(counts)
+    total = 4 * count_values(wanted)
     if size > total:
         return (
             f"{path} is too long: after its header it has {size} bytes, {size - total} more than the cfg's "
