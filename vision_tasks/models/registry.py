@@ -102,6 +102,12 @@ def create_model(
     if weights is not None:
         defaults = {key: p.default for key, p in allowed.items()}
         start = pretrained.read(name, weights, defaults | options)
+        held, wanted = start.options.get("variant"), options.get("variant")
+        if None not in (held, wanted) and held != wanted:
+            raise VisionTasksError(
+                f"{start.path} holds the weights of {name} {held!r}, not {wanted!r}. "
+                "Choose that variant, or another file."
+            )
         options = {k: v for k, v in start.options.items() if k in allowed} | options
     given = None if categories is None else Categories.of(categories)
     options = pretrained.class_options(start, given, name) | options

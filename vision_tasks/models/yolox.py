@@ -54,6 +54,8 @@ def yolox(
         columns: output that belongs to each category; default 0..K-1.
         outputs: number of class outputs; default K.
     """
+    if variant not in SCALES:
+        raise ValueError(f"variant must be one of {', '.join(SCALES)}, not {variant!r}")
     depth_factor, width_factor, depthwise = SCALES[variant]
     backbone = backbone or f"csp_darknet_{variant}"
     own = backbone.startswith("csp_darknet_")
