@@ -32,6 +32,7 @@ def test_cells_near_the_centre_of_an_object_of_their_level() -> None:
     # Centre (20, 20): within 12 pixels on both axes, exclusively, lie 16 and 24, on stride 8 alone, because no side is
     # 64 pixels away.
     assert cells([[0, 0, 40, 40]]) == {(8, x, y): 0 for x in (16, 24) for y in (16, 24)}
+    assert cells([[0, 0, 38, 38]]) == {(8, x, y): 0 for x in (8, 16, 24) for y in (8, 16, 24)}
 
 
 def test_a_large_object_is_left_to_the_coarser_level() -> None:

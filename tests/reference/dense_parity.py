@@ -91,16 +91,23 @@ def assert_same_predictions(ours: VisionModel, theirs: nn.Module, images: list[T
 
 
 def assert_same_losses(ours: VisionModel, theirs: nn.Module, names: dict[str, str]) -> None:
-    """Of three images with five truths, one, and none; names: theirs -> ours."""
+    """Of two images with twelve truths and one, and of one without; names: theirs -> ours.
+
+    One truth is so narrow that no anchor overlaps it by half, and the classifier is bold: that an anchor is background,
+    or ignored, must show. An image without truth would drown that in the mean: its loss is divided by one.
+    """
     generator = torch.Generator().manual_seed(3)
-    images, truths, targets = photos(), [], []
-    for i, (h, w) in enumerate(SIZES):
-        n = (5, 1, 0)[i]
+    images, truths, targets = photos(2), [], []
+    for i, ((h, w), n) in enumerate(zip(SIZES, (12, 1), strict=False)):
         corner = torch.rand(n, 2, generator=generator) * torch.tensor([w * 0.6, h * 0.6])
-        boxes = torch.cat((corner, corner + 10 + torch.rand(n, 2, generator=generator) * 80), 1).reshape(-1, 4)
+        boxes = torch.cat((corner, corner + 10 + torch.rand(n, 2, generator=generator) * 80), 1)
+        boxes[:1, 2:] = boxes[:1, :2] + torch.tensor([90.0, 9])
         labels = torch.randint(0, 80, (n,), generator=generator)
         truths.append({"boxes": boxes, "labels": torch.tensor(ours.categories.ids)[labels]})
         targets.append(Target(i, (h, w), boxes=boxes, labels=labels))
+    no_boxes, no_labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    nothing = Target(1, SIZES[1], boxes=no_boxes, labels=no_labels)
+    classifiers = (ours.heads["objects"].class_logits.bias, theirs.head.classification_head.cls_logits.bias)
     theirs.train()
     ours.train()
     for model in (ours, theirs):  # batch statistics are not what is compared, and both share the frozen ones
@@ -109,9 +116,16 @@ def assert_same_losses(ours: VisionModel, theirs: nn.Module, names: dict[str, st
                 module.eval()
     try:
         with torch.no_grad():
+            for bias in classifiers:
+                bias += 8
             expected = theirs([i / 255 for i in images], truths)
             found = ours.losses(ours.preprocess(images, targets))
+            expected_of_nothing = theirs([images[1] / 255], [{"boxes": no_boxes, "labels": no_labels}])
+            found_of_nothing = ours.losses(ours.preprocess(images[1:], [nothing]))
     finally:
+        with torch.no_grad():
+            for bias in classifiers:
+                bias -= 8
         theirs.eval()
         ours.eval()
     assert set(expected) == set(names)
@@ -119,3 +133,4 @@ def assert_same_losses(ours: VisionModel, theirs: nn.Module, names: dict[str, st
     for theirs_name, ours_name in names.items():
         assert expected[theirs_name] > 0.05, "too small to compare"
         torch.testing.assert_close(found[ours_name], expected[theirs_name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found_of_nothing[ours_name], expected_of_nothing[theirs_name], rtol=1e-4, atol=1e-6)
