@@ -126,8 +126,9 @@ def test_categories_of_the_same_name_keep_their_class_outputs(tmp_path: Path, ca
 def test_the_same_categories_in_another_order_give_the_same_scores(tmp_path: Path) -> None:
     donor = tiny_model(("cat", "bird", "dog"))
     path = vt.save(donor, tmp_path / "ours.ckpt")
-    again = vt.create_model("faster_rcnn", weights=path, **OPTIONS)
+    again = vt.create_model("faster_rcnn", weights=path)  # the checkpoint says which backbone, how wide, how large
     assert again.categories == donor.categories
+    assert again.preprocess == donor.preprocess
     turned = vt.create_model("faster_rcnn", ["dog", "cat", "bird"], weights=path, **OPTIONS)
     image = (torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255).to(torch.uint8)
     with torch.inference_mode():

@@ -92,8 +92,11 @@ def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Map
         raise VisionTasksError(f"{path} does not hold what its description says: {error}") from error
     if builder != model:
         raise VisionTasksError(f"{path} holds a {builder}, not a {model}. Choose that model, or another file.")
-    columns = tuple(arguments.get("columns") or ())
-    return Pretrained(path, state, Known(categories, columns, arguments.get("outputs") or 0))
+    columns = tuple(arguments.pop("columns", None) or ())
+    known = Known(categories, columns, arguments.pop("outputs", None) or 0)
+    # Whoever starts from a checkpoint wants its network; how much of it learns is decided anew.
+    options = {key: value for key, value in arguments.items() if key not in ("norm", "trainable_stages")}
+    return Pretrained(path, state, known, options=options)
 
 
 def class_options(pretrained: Pretrained | None, categories: Categories | None, model: str) -> dict[str, Any]:
