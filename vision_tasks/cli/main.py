@@ -100,11 +100,14 @@ def predict(
 
 
 @app.command()
-def models() -> None:
-    """List the models there are, with their options."""
+def models(
+    name: Annotated[str | None, typer.Argument(help="show this model's options instead of the table")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the table for programs")] = False,
+) -> None:
+    """The models there are: task, size, cost, published AP, and whose weights under which licence."""
     from vision_tasks.cli.models import run
 
-    run()
+    run(name, as_json)
 
 
 @app.command("config")
