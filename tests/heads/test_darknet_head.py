@@ -302,3 +302,16 @@ def test_frozen_stages_do_not_learn(tmp_path: Path) -> None:
     assert learning == {"6", "7", "8", "12", "15"}
     model.train()
     assert not model.backbone.layers[1].training
+
+
+def test_cells_spread_over_a_canvas_that_is_no_multiple_of_the_stride() -> None:
+    """By hand: a map of 4 × 6 on 64 × 96 pixels has cells of 16; one of 3 × 6 has cells 21⅓ high."""
+    head = head_of(layer("y0", (0, 1, 2)))
+    references = head.outputs(maps((3, 6)), CANVAS).references
+    assert references[0].tolist() == pytest.approx([8, 32 / 3, 6, 8])
+    assert references[-1].tolist() == pytest.approx([88, 160 / 3, 12, 20])
+
+
+def test_batch_norm_adds_what_darknet_adds() -> None:
+    model = vt.create_model("darknet", ["a"], cfg=CFGS["v3"])
+    assert model.backbone.layers[0].norm.eps == 1e-5
