@@ -115,7 +115,9 @@ class DetectionDataset(Dataset[Sample]):
             except ImageError as error:
                 unreadable.append(Unreadable(int(self.records.image_ids[row]), str(error)))
                 continue
-            return Sample(image, self.records.target(row), request, unreadable)
+            height, width = image.shape[:2]  # where the file states no size: masks need one
+            target = self.records.target(row, self.records.size(row) or (height, width))
+            return Sample(image, target, request, unreadable)
         if self.train:
             raise VisionTasksError(
                 f"{tries} images in a row cannot be read; is the image folder right? The first, image id "
