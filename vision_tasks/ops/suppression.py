@@ -122,9 +122,10 @@ def _greedy(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold:
             if len(kept) >= top_k:
                 return kept[:top_k]
             few *= 4
-    if groups is None:
-        return nms(boxes, scores, iou_threshold)[:top_k]
-    return batched_nms(boxes, scores, groups, iou_threshold)[:top_k]
+    every: Tensor = (
+        nms(boxes, scores, iou_threshold) if groups is None else batched_nms(boxes, scores, groups, iou_threshold)
+    )
+    return every[:top_k]
 
 
 def _one_by_one(
