@@ -36,7 +36,7 @@ def lively(model: FasterRCNN, columns: list[int]) -> None:
         module.momentum = None
     model.backbone.train()
     with torch.no_grad():
-        model.backbone(torch.randn(4, 3, 256, 256, generator=generator))
+        model.backbone(torch.randn(2, 3, 192, 192, generator=generator))
         model.eval()
         images = [photo(SIZES[0], 0) / 255]
         all_kept = model.rpn._post_nms_top_n["testing"]

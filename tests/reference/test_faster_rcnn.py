@@ -27,11 +27,11 @@ from vision_tasks.structures import Target
 Pair = tuple[VisionModel, FasterRCNN]
 
 # Proposals and draws of the deep head are cut, alike for both, as it would take a minute.
-FEW = {"rpn_pre_nms_top_n_test": 300, "rpn_post_nms_top_n_test": 100, "box_batch_size_per_image": 48}
-OUR_FEW: dict[str, Any] = {"test_proposals": (300, 100), "rois_per_image": 48}
+FEW = {"rpn_pre_nms_top_n_test": 300, "rpn_post_nms_top_n_test": 50, "box_batch_size_per_image": 48}
+OUR_FEW: dict[str, Any] = {"test_proposals": (300, 50), "rois_per_image": 48}
 SIDES: dict[str, Any] = {"min_size": 256, "max_size": 320}
 TWINS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "v1": ("fasterrcnn_resnet50_fpn", SIDES, SIDES),
+    "v1": ("fasterrcnn_resnet50_fpn", SIDES | {"box_batch_size_per_image": 128}, SIDES | {"rois_per_image": 128}),
     "v2": ("fasterrcnn_resnet50_fpn_v2", SIDES | FEW, SIDES | OUR_FEW),
     "mobile": ("fasterrcnn_mobilenet_v3_large_fpn", SIDES, SIDES),
     "320px": ("fasterrcnn_mobilenet_v3_large_320_fpn", {}, {"variant": "320px"}),
@@ -49,7 +49,7 @@ def twins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.slow
 def test_predictions_equal_torchvision(twins: Pair) -> None:
-    compare_predictions(*twins, SIZES)
+    compare_predictions(*twins, SIZES[:2])
 
 
 @pytest.mark.slow

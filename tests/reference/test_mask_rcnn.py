@@ -23,11 +23,11 @@ Pair = tuple[VisionModel, MaskRCNN]
 
 # Few proposals and masks, alike for both: the mask head would take a minute.
 FEW: dict[str, Any] = {
-    "min_size": 256, "max_size": 320, "rpn_pre_nms_top_n_test": 300, "rpn_post_nms_top_n_test": 100,
+    "min_size": 256, "max_size": 320, "rpn_pre_nms_top_n_test": 300, "rpn_post_nms_top_n_test": 50,
     "box_batch_size_per_image": 32, "box_detections_per_img": 25,
 }  # fmt: skip
 OUR_FEW: dict[str, Any] = {
-    "min_size": 256, "max_size": 320, "test_proposals": (300, 100), "rois_per_image": 32, "detections_per_image": 25,
+    "min_size": 256, "max_size": 320, "test_proposals": (300, 50), "rois_per_image": 32, "detections_per_image": 25,
 }  # fmt: skip
 
 

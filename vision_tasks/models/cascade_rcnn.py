@@ -26,7 +26,7 @@ def cascade_rcnn(
     masks: bool = False,
     backbone: str = "resnet50",
     norm: Literal["batch", "frozen", "sync"] = "batch",
-    norm_eps: float = 1e-5,
+    norm_eps: float | None = None,
     trainable_stages: int = 5,
     min_size: int = 800,
     max_size: int = 1333,

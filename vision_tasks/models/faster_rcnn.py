@@ -19,7 +19,7 @@ def faster_rcnn(
     variant: Literal["v1", "v2", "320px"] = "v1",
     backbone: str = "resnet50",
     norm: Literal["batch", "frozen", "sync"] = "batch",
-    norm_eps: float = 1e-5,
+    norm_eps: float | None = None,
     trainable_stages: int = 5,
     min_size: int | None = None,
     max_size: int | None = None,
@@ -49,7 +49,8 @@ def faster_rcnn(
             and head. "320px" is its MobileNet for small images: 320 pixels, 150 proposals.
         backbone: a name in `BACKBONES`.
         norm: of the backbone: "batch" (learns), "frozen" (for pretrained weights, small batches), "sync" (across GPUs).
-        norm_eps: added to the variance in batch norm; torchvision's published COCO file of v1 wants 0.
+        norm_eps: added to the variance in batch norm; None is the backbone's own, for mobilenet_v3_large torchvision's
+            1e-5; torchvision's published COCO file of v1 wants 0.
         trainable_stages: how many of the backbone's five stages learn, counted from the last.
         min_size, max_size: pixels; the shorter side becomes min_size, unless the longer one would pass max_size. None
             is 800 and 1333, for "320px" 320 and 640.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vision_tasks.backbones.base import NORMS, Backbone
-from vision_tasks.backbones.registry import backbone_builder
+from vision_tasks.backbones.registry import build_backbone
 from vision_tasks.heads.roi_box import NormLayer
 from vision_tasks.heads.rpn import RPN
 from vision_tasks.necks.fpn import FPN
@@ -13,12 +13,13 @@ from vision_tasks.necks.fpn import FPN
 # Of torchvision's MobileNet R-CNNs: two maps of one size, on which every anchor has all of the sizes.
 _MAPS = {"mobilenet_v3_large": ("C5_first", "C5")}
 _PROPOSAL_THRESHOLD = {"mobilenet_v3_large": 0.05}
+_EPSILON = {"mobilenet_v3_large": 1e-5}  # of its batch norm there; as a classifier it has 1e-3
 
 
 def body_and_pyramid(
     backbone: str,
     norm: str,
-    norm_eps: float,
+    norm_eps: float | None,
     trainable_stages: int,
     maps: Sequence[str] | None,
     channels: int,
@@ -27,7 +28,7 @@ def body_and_pyramid(
     """A backbone and the pyramid on its maps; None chooses the published maps, C2 to C5 for most backbones."""
     if maps is None:
         maps = _MAPS.get(backbone, ("C2", "C3", "C4", "C5"))
-    body = backbone_builder(backbone)(norm, tuple(maps), norm_eps)
+    body = build_backbone(backbone, norm, tuple(maps), _EPSILON.get(backbone) if norm_eps is None else norm_eps)
     body.freeze(trainable_stages)
     return body, FPN(body.channels, channels, norm=pyramid_norm)
 
@@ -44,6 +45,8 @@ def proposals_on(
     """The RPN on all levels of a pyramid: one anchor size a level, or all on each where two levels are of one size."""
     levels = tuple(neck.channels)
     one_each = len(pooled_levels(neck)[0]) == len(levels) - 1
+    if one_each and len(anchor_sizes) != len(levels):
+        raise ValueError(f"anchor_sizes: one anchor size per level, {', '.join(levels)}, not {tuple(anchor_sizes)}")
     return RPN(
         neck.channels[levels[0]],
         levels,
