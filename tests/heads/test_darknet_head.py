@@ -315,3 +315,27 @@ def test_cells_spread_over_a_canvas_that_is_no_multiple_of_the_stride() -> None:
 def test_batch_norm_adds_what_darknet_adds() -> None:
     model = vt.create_model("darknet", ["a"], cfg=CFGS["v3"])
     assert model.backbone.layers[0].norm.eps == 1e-5
+
+
+def test_letterbox_of_the_cfg_is_centred_on_grey(tmp_path: Path) -> None:
+    """A 32 × 64 image lies 16 pixels down on the 64 × 64 canvas; boxes come back to its own pixels."""
+    _, weights = write_darknet(tmp_path, "v3")
+    boxed = tmp_path / "boxed.cfg"
+    boxed.write_text(CFGS["v3"].replace("[net]\n", "[net]\nletter_box=1\n"))
+    letterbox, stretch = (
+        vt.create_model("darknet", ["a", "b", "c"], weights=weights, cfg=str(cfg))
+        for cfg in (boxed, tmp_path / "v3.cfg")
+    )
+    image = torch.from_numpy(picture(32, 64))[0]
+    canvas = torch.full((3, 64, 64), 0.5)
+    canvas[:, 16:48] = image
+    with torch.inference_mode():
+        (got,) = letterbox.predict(letterbox.preprocess([image]))
+        (want,) = stretch.predict(stretch.preprocess([canvas]))
+    assert got.boxes is not None
+    assert want.boxes is not None
+    assert len(got) == len(want) > 20
+    inside = (want.boxes > 0).all(1) & (want.boxes < 64).all(1)  # those the larger canvas did not cut
+    moved = want.boxes - torch.tensor([0.0, 16, 0, 16])
+    moved[:, 1::2] = moved[:, 1::2].clamp(0, 32)
+    torch.testing.assert_close(got.boxes[inside], moved[inside])
