@@ -70,6 +70,24 @@ def test_losses_are_finite_and_every_parameter_gets_a_gradient(kind: str, name: 
         assert not buffer.is_floating_point() or buffer.isfinite().all(), buffer_name
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_half_precision_losses_and_masks_stay_float32(kind: str) -> None:
+    model = tiny(kind, rois_per_image=64, norm="frozen")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(model, [with_masks(t) for t in BATCHES["ordinary"]])
+        with torch.inference_mode():
+            picture = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
+            prediction = model.eval().predict(model.preprocess([picture]))[0]
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in found.values())
+    assert prediction.masks is not None
+    assert prediction.masks.grid is not None
+    assert prediction.masks.grid.dtype == torch.float32
+    assert len(prediction) > 1
+    sum(found.values()).backward()  # type: ignore[union-attr]
+    exact = losses(tiny(kind, rois_per_image=64, norm="frozen"), [with_masks(t) for t in BATCHES["ordinary"]])
+    torch.testing.assert_close(found["objects/mask"], exact["objects/mask"], rtol=0.05, atol=0.01)
+
+
 def test_masks_nobody_drew_teach_nothing() -> None:
     model = tiny("v1")
     drawn, undrawn = with_masks(target([BOX, OTHER])), target([BOX])

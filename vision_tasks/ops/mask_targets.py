@@ -55,7 +55,8 @@ def mask_targets(
             bitmap = mask_ops.render(Masks(masks.size, shapes=[masks.shapes[number]]), frame)[0].numpy()
             window = torch.from_numpy(bitmap[np.ix_(y - y[0], x - x[0])].astype(np.float32))
             chosen = torch.from_numpy(rows[start : start + n])
-            targets[chosen] = down.weights[i] @ window @ across.weights[i].transpose(1, 2)
+            with torch.autocast("cpu", enabled=False):  # targets are exact, whatever the network computes in
+                targets[chosen] = down.weights[i] @ window @ across.weights[i].transpose(1, 2)
     return targets.to(boxes.device), torch.from_numpy(valid).to(boxes.device)
 
 
