@@ -113,7 +113,7 @@ class FasterRCNNHead(Head):
     def scored(
         self, features: dict[str, Tensor], boxes: Tensor, image_index: Tensor, edges: Tensor
     ) -> tuple[Tensor, Decode]:
-        """What the boxes stage makes of proposals.
+        """What the box stage makes of proposals.
 
         Args:
             boxes: (R, 4) proposals of all images. image_index: (R,). edges: (R, 4) width, height, width, height of the
