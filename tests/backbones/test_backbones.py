@@ -65,7 +65,11 @@ def test_channels_and_strides_are_as_declared(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [name for name in list_models(torchvision.models) if name in BACKBONES and name not in (*SMALL, "regnet_x_32gf")],
+    [
+        name
+        for name in list_models(torchvision.models)
+        if name in BACKBONES and name not in SMALL and not name.endswith("gf")
+    ],
 )
 def test_the_larger_ones_are_built_alike(name: str) -> None:
     backbone = on_meta(name)
@@ -91,13 +95,11 @@ def test_no_parameter_goes_without_a_gradient(name: str) -> None:
 # torchvision's node of each level.
 NODES: dict[str, tuple[str, ...]] = {
     "resnet18": ("relu", "layer1", "layer2", "layer3", "layer4"),
-    "resnext50_32x4d": ("relu", "layer1", "layer2", "layer3", "layer4"),
     "mobilenet_v2": tuple(f"features.{n}" for n in (1, 3, 6, 13, 18)),
     "mobilenet_v3_large": tuple(f"features.{n}" for n in (1, 3, 6, 12, 16)),
     "mobilenet_v3_small": tuple(f"features.{n}" for n in (0, 1, 3, 8, 12)),
     "efficientnet_b0": tuple(f"features.{n}" for n in (1, 2, 3, 5, 7)),
     "efficientnet_v2_s": tuple(f"features.{n}" for n in (1, 2, 3, 5, 6)),
-    "regnet_x_400mf": ("stem", *(f"trunk_output.block{n}" for n in (1, 2, 3, 4))),
     "regnet_y_400mf": ("stem", *(f"trunk_output.block{n}" for n in (1, 2, 3, 4))),
     "convnext_tiny": tuple(f"features.{n}" for n in (1, 3, 5, 7)),
     "vgg11": tuple(f"features.{n}" for n in (4, 9, 14, 19, 20)),
@@ -109,8 +111,8 @@ NODES: dict[str, tuple[str, ...]] = {
 
 # More than a second each.
 TAKES_LONG = (
-    *("resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s", "vgg11"),
-    *("regnet_x_400mf", "regnet_y_400mf", "convnext_tiny", "densenet121", "squeezenet1_0"),
+    *("mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s", "vgg11", "regnet_y_400mf"),
+    *("convnext_tiny", "densenet121", "squeezenet1_0"),
 )
 
 
@@ -269,9 +271,7 @@ def test_frozen_norms_never_move_in_training() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "squeezenet1_1"]
-)
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1"])
 def test_torch_can_export_it_for_any_size(name: str) -> None:
     torch.manual_seed(0)
     backbone = build_backbone(name, "frozen", ("C3", "C5")).eval()
