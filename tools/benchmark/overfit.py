@@ -42,7 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssd": {"size": 300},
     "ssdlite": {},
     "yolox": {"variant": "nano", "size": 256},
-    "darknet": {},
+    "darknet": {"size": (256, 256)},
 }
 """Options that make a model small; the rest is as published."""
 
@@ -79,7 +79,10 @@ def first_clear(records: Records) -> list[int]:
 def learned(name: str, records: Records, args: argparse.Namespace) -> bool:
     """One row of the table; whether the goal was reached."""
     torch.manual_seed(0)
-    model = vt.create_model(name, records.categories, **SMALL[name]).to(args.device)
+    options = dict(SMALL[name])
+    if name == "darknet":
+        options["cfg"] = str(args.data / "weights" / "yolo-fastest-1.1-xl.cfg")
+    model = vt.create_model(name, records.categories, **options).to(args.device)
     dataset = DetectionDataset(records)
     raw = collate([dataset[i] for i in range(len(dataset))])
     settings = OptimizerConfig(name="adamw", rate=args.rate, weight_decay=1e-4, warmup_steps=20)
