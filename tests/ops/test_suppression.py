@@ -180,3 +180,13 @@ def test_a_hundred_thousand_boxes_need_no_square_memory(method: Method) -> None:
     assert len(index) == 100
     # The square of 100,000 would be 10 GB of bytes.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.parametrize("top_k", [1, 2, None])
+def test_boxes_left_of_the_image_do_not_meet_those_of_another_group(top_k: int | None) -> None:
+    """Moved apart by the largest coordinate, 640, plus 1, the second would lie on the first."""
+    boxes = torch.tensor([[600.0, 0, 640, 40], [-41, -641, -1, -601]])
+    scores, groups = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
+    assert suppress(boxes, scores, groups, 0.5, top_k)[0].tolist() == [0, 1][:top_k]
+    index, kept = suppress_fixed(boxes, scores, groups, 0.5, 2)
+    assert (index.tolist(), (kept > 0).tolist()) == ([0, 1], [True, True])

@@ -75,7 +75,8 @@ def suppress_fixed(
         apart = boxes
         if method == "nms":
             # Groups are moved so far apart that they cannot overlap; `batched_nms` does so, too, for few boxes.
-            apart = boxes + (groups.float() * (boxes.max() + 1))[:, None]
+            apart = _from_zero(boxes)
+            apart = apart + (groups.float() * (apart.max() + 1))[:, None]
         kept = nms(apart, scores, iou_threshold)
         # As many zeros as may be missing, then cut: a fixed shape out of one known only at run time.
         index = torch.cat((kept, kept.new_zeros(top_k)))[:top_k]
@@ -106,8 +107,15 @@ def select(
     return large[kept], kept_scores
 
 
+def _from_zero(boxes: Tensor) -> Tensor:
+    """Boxes moved so that no coordinate is negative; else groups moved apart by the largest one could still touch."""
+    return boxes - boxes.min().clamp(max=0)
+
+
 def _greedy(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, top_k: int | None) -> Tensor:
     """Indices of the boxes that greedy suppression keeps, best first."""
+    if groups is not None and len(boxes):
+        boxes = _from_zero(boxes)
     if top_k:
         # A box's fate depends on better ones alone, so if the best few leave enough, the others need not be looked at:
         # SSDLite's 24,000 candidates for 300 detections take a hundredth of the time.
