@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cascade_rcnn": PYRAMID | {"hidden": 256, "rois_per_image": 128},
     "retinanet": PYRAMID,
     "fcos": PYRAMID,
-    "ssd": {"size": 300},
+    "ssd": {"backbone": "resnet18"},
     "ssdlite": {},
     "yolox": {"variant": "nano", "size": 256},
     "darknet": {"size": (256, 256)},

@@ -12,9 +12,11 @@ from vision_tasks.models.vision_model import VisionModel
 class TensorModel(nn.Module):
     """Resized images in, the best detections in tensors of fixed shape out; normalising and padding are inside.
 
-    Made for `torch.export.export(TensorModel(model), (images, image_sizes))`, of one image size or of any:
-    with `dynamic_shapes={"images": {2: Dim("height", max=...), 3: Dim("width", max=...)}, "image_sizes": None}`.
-    Resizing stays outside: do it as `model.preprocess` says (`network_size`), then put the images on one canvas.
+    Made for `torch.export.export(TensorModel(model), (images, image_sizes))`, of one image size or of any: with
+    `dynamic_shapes={"images": {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}, "image_sizes": None}` and an example of which the
+    coarsest map has at least two cells each way (more than 128 pixels with P7), as a length of 1 is taken for fixed.
+    SSD has one size by design. Resizing stays outside: do it as `model.preprocess` says (`network_size`), then put the
+    images on one canvas.
 
     Args:
         model: in evaluation mode.
