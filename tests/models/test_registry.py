@@ -12,6 +12,7 @@ import torch
 
 import vision_tasks as vt
 from tests.tiny_model import OPTIONS, tiny_model
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.models import registry
 from vision_tasks.models.faster_rcnn import faster_rcnn
 from vision_tasks.weights.torchvision import coco_categories
@@ -156,6 +157,30 @@ def test_coco_outputs_are_not_taken_for_ninety_others(tmp_path: Path) -> None:
     assert ours.shape == theirs["heads.objects.roi.scores.weight"].shape
     assert torch.equal(ours[90], theirs["heads.objects.roi.scores.weight"][1])
     assert not torch.equal(ours[1], theirs["heads.objects.roi.scores.weight"][1])
+
+
+@pytest.mark.parametrize("categories", [["person", *(f"class {i}" for i in range(78))], None])
+def test_eighty_outputs_with_a_background_are_not_cocos_eighty(categories: list[str] | None, tmp_path: Path) -> None:
+    """Somebody's own 79 classes: torchvision's R-CNNs count the background, and their COCO files have 91 outputs."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.rand(80, 32, generator=generator), torch.rand(80, generator=generator)
+    names = "roi_heads.box_predictor.cls_score.weight", "roi_heads.box_predictor.cls_score.bias"
+    torch.save(dict(zip(names, (weight, bias), strict=True)), tmp_path / "own.pth")
+    if categories is None:
+        with pytest.raises(VisionTasksError, match="80 class outputs, whose names nobody knows"):
+            vt.create_model("faster_rcnn", weights=tmp_path / "own.pth", **OPTIONS)
+        return
+    model = vt.create_model("faster_rcnn", categories, weights=tmp_path / "own.pth", **OPTIONS)
+    assert torch.equal(model.heads["objects"].roi.scores.weight, weight)
+
+
+def test_categories_of_equal_names_keep_their_own_outputs(tmp_path: Path) -> None:
+    donor = tiny_model(("cat", "dog", "Cat"))
+    path = vt.save(donor, tmp_path / "ours.ckpt")
+    model = vt.create_model("faster_rcnn", ["dog", "cat", "cat", "cat"], weights=path)
+    ours, theirs = model.heads["objects"].roi.scores.weight, donor.heads["objects"].roi.scores.weight
+    assert torch.equal(ours[:4], theirs[[0, 2, 1, 3]])
+    assert not torch.isin(ours[4], theirs).any()
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

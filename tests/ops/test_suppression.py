@@ -190,3 +190,11 @@ def test_boxes_left_of_the_image_do_not_meet_those_of_another_group(top_k: int |
     assert suppress(boxes, scores, groups, 0.5, top_k)[0].tolist() == [0, 1][:top_k]
     index, kept = suppress_fixed(boxes, scores, groups, 0.5, 2)
     assert (index.tolist(), (kept > 0).tolist()) == ([0, 1], [True, True])
+
+
+def test_what_is_no_box_does_not_blur_the_others() -> None:
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 10.4], [0, 0, 1e7, 1e7]])
+    scores, groups = torch.tensor([0.9, 0.8, 0.0]), torch.tensor([79, 79, 0])
+    index, kept = suppress_fixed(boxes, scores, groups, 0.9, 2)
+    assert index[0] == 0
+    assert kept[1] == 0

@@ -69,7 +69,8 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
             "Choose that model, or another file."
         )
     outputs = layout.outputs(state)
-    return Pretrained(path, layout.rename(state), known_classes(outputs), outputs, extra | layout.options(state))
+    known = known_classes(outputs) if outputs == layout.coco else None
+    return Pretrained(path, layout.rename(state), known, outputs, extra | layout.options(state))
 
 
 def _darknet(model: str, path: Path, cfg: str) -> Pretrained:
@@ -81,7 +82,8 @@ def _darknet(model: str, path: Path, cfg: str) -> Pretrained:
     if path.suffix != ".weights":  # the first layers alone: the head, and with it the classes, is not among them
         return Pretrained(path, state, options={"cfg": text})
     outputs = darknet_cfg.class_outputs(layers)
-    return Pretrained(path, state, known_classes(outputs), outputs, {"cfg": text})
+    known = known_classes(outputs) if outputs == darknet.COCO_OUTPUTS else None
+    return Pretrained(path, state, known, outputs, {"cfg": text})
 
 
 def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Mapping[str, Any]) -> Pretrained:

@@ -74,8 +74,9 @@ def suppress_fixed(
             return _one_by_one(boxes, scores, groups, iou_threshold, top_k, method, fixed=True)
         apart = boxes
         if method == "nms":
-            # Groups are moved so far apart that they cannot overlap; `batched_nms` does so, too, for few boxes.
-            apart = _from_zero(boxes)
+            # Groups are moved so far apart that they cannot overlap; `batched_nms` does so, too, for few boxes. What
+            # is no box must not widen the distance: float32 knows no fractions of a pixel far out.
+            apart = _from_zero(torch.where(scores[:, None] > 0, boxes, 0))
             apart = apart + (groups.float() * (apart.max() + 1))[:, None]
         kept = nms(apart, scores, iou_threshold)
         # As many zeros as may be missing, then cut: a fixed shape out of one known only at run time.

@@ -11,13 +11,18 @@ from vision_tasks.weights.layouts import Known
 
 
 def matching_labels(own: Categories, known: Categories) -> list[tuple[int, int]]:
-    """(own label, known label) of the categories of the same name; case, spaces and underscores do not count."""
-    label_of = {_plain(name): label for label, name in enumerate(known.names)}
-    return [(i, label_of[_plain(name)]) for i, name in enumerate(own.names) if _plain(name) in label_of]
+    """(own label, known label) of the categories of the same name; case, spaces and underscores do not count.
+
+    Where several have the same name, the first of one side is the first of the other, and so on.
+    """
+    label_of = {name: label for label, name in enumerate(_plain(known.names))}
+    return [(i, label_of[name]) for i, name in enumerate(_plain(own.names)) if name in label_of]
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").lower().split())
+def _plain(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each name as it is compared, and how many of the same came before it."""
+    plain = [" ".join(name.replace("_", " ").lower().split()) for name in names]
+    return [(name, plain[:i].count(name)) for i, name in enumerate(plain)]
 
 
 def carry_classes(

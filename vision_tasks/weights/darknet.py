@@ -17,6 +17,9 @@ from vision_tasks.weights.darknet_cfg import Layer
 NORM_NAMES = ("bias", "weight", "running_mean", "running_var")
 """What a file holds of a batch norm, in its order."""
 
+COCO_OUTPUTS = 80
+"""Classes of the published COCO files."""
+
 HEAD_PARTS = ("boxes", "objectness", "classes")
 """Our three layers for what Darknet keeps in one convolution before each yolo layer: see `split_head`."""
 

@@ -37,6 +37,8 @@ class Layout:
             keeps its own.
         outputs: number of class outputs of such a state dict, background included.
         options: builder options that the file itself reveals (a variant); the user's own go first.
+        coco: how many class outputs the publisher's COCO files have. A file with another number is of other classes,
+            also if it has another publisher's number.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Layout:
     rename: Callable[[State], dict[str, Tensor]]
     outputs: Callable[[State], int]
     options: Callable[[State], dict[str, Any]] = field(default=lambda state: {})
+    coco: int = 91
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -102,6 +105,7 @@ LAYOUTS: tuple[Layout, ...] = (
         yolox.rename_yolox,
         yolox.class_outputs,
         yolox.builder_options,
+        coco=80,
     ),
 )
 """Add a publisher by adding an entry; the first that matches is taken."""
