@@ -203,6 +203,7 @@ def test_an_answer_that_is_no_file(code: int, publisher: Publisher, tmp_path: Pa
 
 def test_offline_says_where_to_put_the_file(publisher: Publisher, tmp_path: Path) -> None:
     url = publisher.url()
+    publisher.shutdown()  # else its thread keeps the port open for a moment
     publisher.server_close()  # nobody listens on its port any more
     with pytest.raises(VisionTasksError, match=rf"Could not download {url} .*refused.*offline.*put it at .*{NAME}"):
         download.fetch(url, tmp_path)
