@@ -160,6 +160,14 @@ def test_the_first_layers_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture
         (NET + HEAD.replace("classes=3", ""), r"\[yolo\], layer 1: lacks classes="),
         (NET + HEAD.replace("4,4", "4,nan"), "pairs of positive numbers"),
         (NET.replace("64", "0") + HEAD, r"line 1: \[net\]: height=0 must be at least 1"),
+        (NET.replace("64", "99999") + HEAD, r"height=99999 must be at most 16384"),
+        (NET.replace("=3", "=70000") + HEAD, r"channels=70000 must be at most 65536"),
+        (NET + "[convolutional]\nsize=1001\n" + HEAD, r"layer 0: size=1001 must be at most 256"),
+        (NET + "[convolutional]\nstride=1000\n[upsample]\nstride=1000\n" + HEAD, "stride=1000 must be at most"),
+        (NET + "[maxpool]\nstride=2\npadding=9999999\n" + HEAD, r"padding=9999999 must be at most"),
+        (NET + "[convolutional]\nfilters=65536\n" * 2 + HEAD, r"layer 1: brings the network to 4295163904 weights"),
+        (NET + HEAD + "scale_x_y=0\n", r"scale_x_y=0.0 must be positive"),
+        (NET + "[avgpool]\n" + HEAD, r"\[yolo\], layer 2: must read a map"),
     ],
 )  # fmt: skip
 def test_malformed_cfg(cfg: str, message: str) -> None:

@@ -15,7 +15,7 @@ from vision_tasks.ops.detections import DetectionRule
 from vision_tasks.ops.suppression import Method
 from vision_tasks.structures import Categories
 from vision_tasks.weights.darknet import level_name
-from vision_tasks.weights.darknet_cfg import Layer, Section, plan, read_cfg, text_of
+from vision_tasks.weights.darknet_cfg import MOST_SIDE, Layer, Section, plan, read_cfg, text_of
 
 
 def darknet(
@@ -90,7 +90,7 @@ def darknet(
 
 def _preprocess(net: Section, size: tuple[int, int] | None, stride: int) -> Preprocess:
     """RGB in 0..1, stretched, or with `letter_box=1` centred on grey."""
-    size = size or (net.integer("height", least=1), net.integer("width", least=1))
+    size = size or (net.integer("height", least=1, most=MOST_SIDE), net.integer("width", least=1, most=MOST_SIDE))
     channels = net.integer("channels", 3, least=1)
     return Preprocess(
         resize="letterbox" if net.flag("letter_box") else "stretch",
@@ -104,18 +104,17 @@ def _module(layer: Layer, norm: str, norm_eps: float) -> nn.Module:
     section = layer.section
     match section.kind:
         case "convolutional":
-            size = section.integer("size", 1, least=1)
             return body.Convolution(
-                layer.in_channels, layer.channels, size, section.integer("stride", 1, least=1), _padding(section),
-                section.integer("dilation", 1, least=1), section.integer("groups", 1, least=1),
+                layer.in_channels, layer.channels, section.window("size", 1), section.window("stride", 1),
+                _padding(section), section.window("dilation", 1), section.integer("groups", 1, least=1),
                 norm if section.flag("batch_normalize") else None, norm_eps, _activation(section, "logistic"),
             )  # fmt: skip
         case "maxpool":
-            stride = section.integer("stride", 1, least=1)
-            size = section.integer("size", stride, least=1)
-            return body.MaxPool(size, stride, section.integer("padding", size - 1))
+            stride = section.window("stride", 1)
+            size = section.window("size", stride)
+            return body.MaxPool(size, stride, section.window("padding", size - 1, least=0))
         case "upsample":
-            return body.Upsample(section.integer("stride", 2, least=1))
+            return body.Upsample(section.window("stride", 2))
         case "route":
             return body.Route(section.integer("groups", 1, least=1), section.integer("group_id", 0))
         case "shortcut":
@@ -143,13 +142,16 @@ def _yolo(layer: Layer, before: Layer) -> YoloLayer:
         or not all(0 <= i < len(anchors) for i in mask)
     ):
         raise section.error(f"mask {mask} must name some of the {len(anchors)} anchors, pairs of positive numbers.")
+    scale_x_y = section.number("scale_x_y", 1.0)
+    if scale_x_y <= 0:
+        raise section.error(f"scale_x_y={scale_x_y} must be positive.")
     loss = section.text("iou_loss", "mse")
     if loss != "mse" and loss not in BOX_LOSSES:
         raise section.error(f"iou_loss={loss} is not known; there are mse, {', '.join(BOX_LOSSES)}.")
     return YoloLayer(
         level_name(section.index), before.in_channels,
-        before.section.integer("size", 1, least=1), _padding(before.section), anchors, mask,
-        scale_x_y=section.number("scale_x_y", 1.0),
+        before.section.window("size", 1), _padding(before.section), anchors, mask,
+        scale_x_y=scale_x_y,
         new_coords=section.flag("new_coords"),
         ignore_thresh=section.number("ignore_thresh", 0.5),
         truth_thresh=section.number("truth_thresh", 1.0),
@@ -162,7 +164,7 @@ def _yolo(layer: Layer, before: Layer) -> YoloLayer:
 
 
 def _padding(section: Section) -> int:
-    return section.integer("size", 1, least=1) // 2 if section.flag("pad") else section.integer("padding", 0)
+    return section.window("size", 1) // 2 if section.flag("pad") else section.window("padding", 0, least=0)
 
 
 def _activation(section: Section, default: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,15 +117,8 @@ def _header_size(path: Path) -> int:
     return 12 + (8 if major * 10 + minor >= 2 else 4)
 
 
-def _shape(layer: Layer) -> tuple[int, int, int, int]:
-    section = layer.section
-    size = section.integer("size", 1, least=1)
-    return (layer.channels, layer.in_channels // section.integer("groups", 1, least=1), size, size)
-
-
 def _count(layer: Layer) -> int:
-    out, inward, height, width = _shape(layer)
-    return out * inward * height * width + out * (4 if layer.section.flag("batch_normalize") else 1)
+    return math.prod(layer.kernel) + layer.channels * (4 if layer.section.flag("batch_normalize") else 1)
 
 
 def _convolution(layer: Layer, values: Tensor) -> dict[str, Tensor]:
@@ -134,7 +128,7 @@ def _convolution(layer: Layer, values: Tensor) -> dict[str, Tensor]:
         tensors = {f"norm.{name}": row.clone() for name, row in zip(NORM_NAMES, norm, strict=True)}
     else:
         tensors, kernel = {"conv.bias": values[:out].clone()}, values[out:]
-    return {**tensors, "conv.weight": kernel.view(_shape(layer)).clone()}
+    return {**tensors, "conv.weight": kernel.view(layer.kernel).clone()}
 
 
 def _misfit(path: Path, size: int, wanted: Sequence[Layer], counts: Sequence[int]) -> str:

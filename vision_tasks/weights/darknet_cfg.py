@@ -6,6 +6,7 @@ first of which describes the input. Layers are numbered from 0, the section afte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,10 @@ T = TypeVar("T")
 IMAGE = -1
 """Source of a layer that reads the image."""
 
-_MOST_BYTES, _MOST_LAYERS, _MOST_CHANNELS = 1_000_000, 2000, 65536  # far above any published net
+# Far above any published net, and checked before a layer takes memory.
+_MOST_BYTES, _MOST_LAYERS, _MOST_CHANNELS, _MOST_WEIGHTS = 1_000_000, 2000, 65536, 2**30
+MOST_WINDOW, MOST_SIDE = 256, 16384
+"""Pixels: of a kernel, a stride or a padding, and of the input."""
 
 # Switches that change what is computed, and that no layer here follows.
 _UNSUPPORTED = {
@@ -58,12 +62,18 @@ class Section:
         layer = "" if self.index < 0 else f", layer {self.index}"
         return VisionTasksError(f"Darknet cfg, line {self.line}: [{self.kind}]{layer}: {what}")
 
-    def integer(self, key: str, default: int | None = None, least: int = 0) -> int:
-        """A whole number of at least `least`."""
+    def integer(self, key: str, default: int | None = None, least: int = 0, most: int | None = None) -> int:
+        """A whole number of at least `least` and at most `most`."""
         value = self._read(key, default, int)
         if value < least:
             raise self.error(f"{key}={value} must be at least {least}.")
+        if most is not None and value > most:
+            raise self.error(f"{key}={value} must be at most {most}.")
         return value
+
+    def window(self, key: str, default: int, least: int = 1) -> int:
+        """Pixels of a kernel, a stride or a padding."""
+        return self.integer(key, default, least, MOST_WINDOW)
 
     def number(self, key: str, default: float) -> float:
         """A finite number."""
@@ -114,6 +124,12 @@ class Layer:
     channels: int
     stride: int
 
+    @property
+    def kernel(self) -> tuple[int, int, int, int]:
+        """Shape of a convolution's weight."""
+        size = self.section.window("size", 1)
+        return (self.channels, self.in_channels // self.section.integer("groups", 1, least=1), size, size)
+
 
 def read_cfg(text: str) -> list[Section]:
     """Sections of a `.cfg`, `[net]` first.
@@ -153,8 +169,9 @@ def plan(sections: Sequence[Section]) -> list[Layer]:
         VisionTasksError: a layer or option that is not supported, a source that does not exist, sources that do not
             fit together, or a `yolo` layer that does not follow a convolution of its own.
     """
-    channels = sections[0].integer("channels", 3, least=1)
+    channels = sections[0].integer("channels", 3, least=1, most=_MOST_CHANNELS)
     layers: list[Layer] = []
+    weights = 0
     for section in sections[1:]:
         if section.kind not in _UNSUPPORTED:
             raise section.error(f"this layer is not supported. Supported are: {', '.join(_UNSUPPORTED)}.")
@@ -164,6 +181,10 @@ def plan(sections: Sequence[Section]) -> list[Layer]:
         layers.append(_layer(section, layers, channels))
         if not 0 < layers[-1].channels <= _MOST_CHANNELS:
             raise section.error(f"has {layers[-1].channels} channels; the most is {_MOST_CHANNELS}.")
+        if section.kind == "convolutional":
+            weights += math.prod(layers[-1].kernel)
+        if weights > _MOST_WEIGHTS:
+            raise section.error(f"brings the network to {weights} weights; the most is {_MOST_WEIGHTS}.")
     _check_yolo(layers)
     return layers
 
@@ -201,7 +222,7 @@ def _layer(section: Section, layers: Sequence[Layer], image_channels: int) -> La
     elif section.kind == "avgpool":
         stride = 0
     elif section.kind == "upsample":
-        factor = section.integer("stride", 2, least=1)
+        factor = section.window("stride", 2)
         if section.number("scale", 1) != 1:
             raise section.error("scale= other than 1 is not supported.")
         if stride % factor:
@@ -230,7 +251,7 @@ def _layer(section: Section, layers: Sequence[Layer], image_channels: int) -> La
 
 
 def _step(section: Section) -> int:
-    stride = section.integer("stride", 1, least=1)
+    stride = section.window("stride", 1)
     if any(section.integer(key, stride) != stride for key in ("stride_x", "stride_y")):
         raise section.error("stride_x or stride_y other than stride is not supported.")
     return stride
@@ -268,6 +289,8 @@ def _check_yolo(layers: Sequence[Layer]) -> None:
         before = layers[source] if source != IMAGE else None
         if before is None or before.section.kind != "convolutional" or len(readers[source]) > 1:
             raise section.error("must follow a [convolutional] that no other layer reads.")
+        if layer.stride == 0:
+            raise section.error("must read a map, but behind an [avgpool] there is none.")
         outputs = len(section.integers("mask")) * (5 + section.integer("classes", least=1))
         if before.channels != outputs:
             raise before.section.error(
