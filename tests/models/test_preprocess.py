@@ -210,8 +210,15 @@ def test_none_leaves_the_image_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"resize": "strech"}, {"resize": "stretch"}, {"resize": "letterbox", "size": (0, 5)}]
+    "options",
+    [
+        {"resize": "strech"},
+        {"resize": "stretch"},
+        {"resize": "letterbox", "size": (0, 5)},
+        {"min_size": 0},
+        {"max_size": -1},
+    ],
 )
 def test_impossible_rules(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="resize"):
+    with pytest.raises(ValueError, match=r"resize|at least 1 pixel"):
         Preprocess(**options)

@@ -54,6 +54,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.resize not in ("shortest", "stretch", "letterbox", "none"):
             raise ValueError(f"resize must be shortest, stretch, letterbox or none, not {self.resize!r}")
+        if self.resize == "shortest" and min(self.min_size, self.max_size) < 1:
+            raise ValueError(f"min_size and max_size must be at least 1 pixel, not {self.min_size}, {self.max_size}")
         if self.resize in ("stretch", "letterbox") and (self.size is None or min(self.size) < 1):
             raise ValueError(f"resize={self.resize!r} needs size=(height, width) in pixels, not {self.size}")
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from vision_tasks.backbones.registry import backbone_builder
 from vision_tasks.errors import VisionTasksError
@@ -130,12 +130,31 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
     if len(categories) == 0:
         raise VisionTasksError("A model needs at least one category.")
     try:
+        _check_choices(name, options)
         model = builder(name)(categories=categories, **options)
+        _check_columns(model)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise VisionTasksError(f"{name} cannot be built with {options}: {error}.") from error
     if model.blueprint is None:  # a builder may describe itself, to store a file's content rather than its path
         model.blueprint = Blueprint(name, options)
     return model
+
+
+def _check_choices(name: str, options: Mapping[str, Any]) -> None:
+    """Options that are one of a few words: a builder would take a wrong one for the last of them."""
+    for option, parameter in model_options(name).items():
+        words = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
+        if words and option in options and options[option] not in words:
+            raise ValueError(f"{option} must be one of {', '.join(map(str, words))}, not {options[option]!r}")
+
+
+def _check_columns(model: VisionModel) -> None:
+    for head in model.named_heads().values():
+        for parameter, (before, after) in list(head.class_parameters().items())[:1]:
+            outputs, columns = len(head.state_dict()[parameter]) // (before * after), head.columns.tolist()
+            if not all(0 <= column < outputs and column != head.background for column in columns):
+                nothing = "" if head.background is None else f", of which {head.background} is the background"
+                raise ValueError(f"columns {columns} must be among the {outputs} outputs{nothing}")
 
 
 def _load_backbone(model: VisionModel, backbone: str, source: str | Path) -> None:
