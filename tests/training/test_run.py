@@ -64,6 +64,14 @@ def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Pa
     assert list(evaluation.summary.numbers.values()) == pytest.approx(list(reference.stats), abs=1e-9)
 
 
+def test_batch_norm_counts_every_step_and_no_evaluation(recipe: Recipe) -> None:
+    """Models come ready to predict; training must put them in training mode, also after an evaluation."""
+    done = run.fit(recipe("train.epochs=2"))
+    state = torch.load(done.last, weights_only=True)["state_dict"]
+    counts = {int(v) for k, v in state.items() if k.endswith("num_batches_tracked")}
+    assert counts == {8}
+
+
 @pytest.mark.parametrize("stop_after", [2, 4, 5])
 def test_interrupted_and_resumed_is_uninterrupted(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stop_after: int

@@ -73,6 +73,10 @@ class TrainingModule(LightningModule):
             return self.model
         return self.averaged.module
 
+    def on_fit_start(self) -> None:
+        """Models are made and loaded ready to predict, and Lightning leaves every module in the mode it is given in."""
+        self.model.train()
+
     def on_train_batch_start(self, raw: RawBatch, index: int) -> None:
         """Heads with a loss of their own for the last, plain epochs (YOLOX's L1) are told by the batch itself."""
         for head in self.model.heads.values():
