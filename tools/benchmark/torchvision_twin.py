@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torchvision.models import mobilenet_v2
 from torchvision.models.detection import FasterRCNN, transform
@@ -49,19 +49,26 @@ def twin(ours: VisionModel) -> tuple[FasterRCNN, dict[str, str]]:
         body, len(head.categories) + 1, min_size=preprocess.min_size, max_size=preprocess.max_size,
         box_batch_size_per_image=head.roi.batch_per_image,
     )  # fmt: skip
+    return theirs, copied(theirs, ours, rename_rcnn)
+
+
+def copied(theirs: nn.Module, ours: VisionModel, rename: Callable[[Any], Mapping[str, Tensor]]) -> dict[str, str]:
+    """Give theirs our weights, freezing, type and device; our name for each of its parameters."""
     state, own = theirs.state_dict(), ours.state_dict()
-    names = dict(zip(state, rename_rcnn(state), strict=True))
+    names = dict(zip(state, rename(state), strict=True))
     names = {t: re.sub(r"^backbone\.(?=\d)", "backbone.features.", o) for t, o in names.items()}
-    assert set(names.values()) == set(own), "the two models do not have the same parameters"
+    unlike = sorted(set(names.values()) ^ set(own))
+    assert not unlike, f"the two models do not have the same parameters: {unlike[:6]}"
     theirs.to(next(ours.parameters()).dtype).load_state_dict({t: own[o] for t, o in names.items()})
     learns = {name: p.requires_grad for name, p in ours.named_parameters()}
     for name, parameter in theirs.named_parameters():
         parameter.requires_grad_(learns[names[name]])
-    return theirs.to(ours.device), names
+    theirs.to(ours.device)
+    return names
 
 
 def twin_optimizers(
-    ours: VisionModel, theirs: FasterRCNN, names: dict[str, str], config: OptimizerConfig
+    ours: VisionModel, theirs: nn.Module, names: dict[str, str], config: OptimizerConfig
 ) -> tuple[Optimizer, Optimizer]:
     """One optimiser each, with the same groups."""
     groups = parameter_groups(ours, config, config.rate)
