@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.small_darknet import CFGS
 from tests.tiny_models import TINY, keep_all, tiny
 from vision_tasks.models.tensor_model import TensorModel
 from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.ops.boxes import clip
 from vision_tasks.structures import Batch
 
 
@@ -110,3 +112,26 @@ def test_the_whole_model_is_captured_for_one_size(name: str, side: int) -> None:
         torch.testing.assert_close(got["scores"], want["scores"], rtol=1e-4, atol=1e-5)
         near = (got["boxes"] - want["boxes"]).abs().amax(-1) < 1e-2
         assert near.float().mean() > 0.98  # of equal scores either may come first
+
+
+def test_a_network_that_wants_its_images_in_the_middle_gets_them_there() -> None:
+    model = keep_all(tiny("darknet", cfg=CFGS["v3"].replace("channels=3", "channels=3\nletter_box=1", 1)))
+    generator = torch.Generator().manual_seed(3)
+    images = [
+        torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in ((24, 64), (64, 30))
+    ]
+    canvas = torch.full((2, 3, 64, 64), 7, dtype=torch.uint8)
+    for place, image in zip(canvas, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    with torch.inference_mode():
+        batch = model.preprocess(images)
+        assert batch.offsets == [(0, 20), (17, 0)]
+        wanted = model.predict(batch)
+        found = TensorModel(model)(canvas, torch.tensor(batch.image_sizes))
+    for i, want in enumerate(wanted):
+        count = int(found["count"][i])
+        assert want.boxes is not None
+        assert count == len(want.boxes) > 10
+        torch.testing.assert_close(found["scores"][i, :count], want.scores)
+        torch.testing.assert_close(clip(found["boxes"][i, :count], want.size), want.boxes, rtol=1e-4, atol=1e-3)
+        assert not found["boxes"][i, count:].any()

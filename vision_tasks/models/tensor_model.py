@@ -30,7 +30,8 @@ class TensorModel(nn.Module):
         """Predictions in pixels of the canvas.
 
         Args:
-            images: (B, C, H, W), uint8 or float in 0..255, RGB, already resized; each starts in the top left corner.
+            images: (B, C, H, W), uint8 or float in 0..255, RGB, already resized; each starts in the top left corner,
+                also if the network wants it in the middle.
             image_sizes: (B, 2) height and width of each image on the canvas; what lies beyond counts as padding.
 
         Returns:
@@ -48,4 +49,20 @@ class TensorModel(nn.Module):
             padding = preprocess.normalise(padding + preprocess.pad_value)
         y = torch.arange(pixels.shape[-2], device=images.device)[:, None] < image_sizes[:, 0, None, None]
         x = torch.arange(pixels.shape[-1], device=images.device) < image_sizes[:, 1, None, None]
-        return self.model.tensors(torch.where((y & x)[:, None], pixels, padding), image_sizes)
+        pixels = torch.where((y & x)[:, None], pixels, padding)
+        if preprocess.resize != "letterbox" or preprocess.place == "corner":
+            return self.model.tensors(pixels, image_sizes)
+        return self._centred(pixels, image_sizes)
+
+    def _centred(self, pixels: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
+        """For networks that know their images from the middle of the canvas: there and back."""
+        height, width = pixels.shape[-2:]
+        top, left = (height - image_sizes[:, 0]) // 2, (width - image_sizes[:, 1]) // 2
+        rows = (torch.arange(height, device=pixels.device) - top[:, None]) % height
+        columns = (torch.arange(width, device=pixels.device) - left[:, None]) % width
+        images = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+        moved = pixels.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+        found = self.model.tensors(moved, image_sizes)
+        real = torch.arange(found["boxes"].shape[1], device=pixels.device) < found["count"][:, None]
+        boxes = found["boxes"] - torch.stack((left, top, left, top), dim=1)[:, None]
+        return {**found, "boxes": boxes.where(real[..., None], 0)}
