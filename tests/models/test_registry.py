@@ -7,8 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 import vision_tasks as vt
 from tests.tiny_model import OPTIONS, tiny_model
@@ -44,11 +46,24 @@ def test_known_models_and_their_options() -> None:
         ("fcos", {"backbone": "resnet_narrow", "columns": (0, -1)}, r"\[0, -1\] must be among"),
         ("faster_rcnn", OPTIONS | {"outputs": 2}, "must be among the 2 outputs"),
         ("faster_rcnn", OPTIONS | {"norm": "btach"}, "'btach'"),
-        ("faster_rcnn", OPTIONS | {"variant": "v3"}, "variant must be one of v1, v2, .*not 'v3'"),
-        ("retinanet", {"backbone": "resnet_narrow", "variant": "v3"}, "variant must be one of v1, v2, not 'v3'"),
+        ("faster_rcnn", OPTIONS | {"variant": "v3"}, "variant takes .*'v1', 'v2'.*not 'v3'"),
+        ("retinanet", {"backbone": "resnet_narrow", "variant": "v3"}, "variant takes .*'v1', 'v2'.*not 'v3'"),
         ("faster_rcnn", OPTIONS | {"min_size": -5}, "at least 1 pixel"),
         ("faster_rcnn", {"backbone_weights": "imagenet", "backbone": "resnet_narrow"}, "no published ImageNet weights"),
         ("faster_rcnn", {"weights": "coco", "backbone": "resnet18"}, "no published COCO weights"),
+        ("faster_rcnn", {"min_size": "big"}, r"min_size takes int.*, not 'big' \(input should be a valid integer"),
+        ("faster_rcnn", {"train_proposals": 100}, r"train_proposals takes tuple\[int, int\], not 100"),
+        ("faster_rcnn", OPTIONS | {"iou_threshold": 5}, r"thresholds must be in 0\.\.1, not 0.05 and 5"),
+        ("faster_rcnn", OPTIONS | {"detections_per_image": 0}, "must be at least 1, not 0"),
+        (
+            "faster_rcnn",
+            {"backbone": "resnet_narrow", "min_size": 300, "max_size": 200},
+            "at least min_size, 300, not 200",
+        ),
+        ("yolox", {"size": (160, 160, 3)}, r"size takes int \| tuple\[int, int\]"),
+        ("ssd", {"size": 512, "weights": "coco"}, "no published COCO weights for ssd size=512"),
+        ("faster_rcnn", {"weights": "imagenet"}, "backbone_weights='imagenet'"),
+        ("faster_rcnn", {"weights": "COCO"}, "weights='coco'"),
         ("faster_rcnn", {"weights": "nothing.pth"}, "There is no weight file nothing.pth"),
         ("faster_rcnn", {"backbone_weights": "nothing.pth"}, "There is no weight file nothing.pth"),
     ],
@@ -56,6 +71,36 @@ def test_known_models_and_their_options() -> None:
 def test_what_cannot_be_made_says_why(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(vt.VisionTasksError, match=message):
         vt.create_model(name, ["cat", "dog"], **options)
+
+
+def test_categories_must_be_names() -> None:
+    for wrong in ("cat", 3, [{"name": "cat"}]):
+        with pytest.raises(vt.VisionTasksError, match="categories must be a list of names"):
+            vt.create_model("faster_rcnn", wrong, **OPTIONS)  # type: ignore[arg-type]
+
+
+def test_options_are_brought_to_their_types() -> None:
+    model = vt.create_model("faster_rcnn", ["a"], **(OPTIONS | {"min_size": np.int64(64), "test_proposals": [30, 20]}))
+    assert model.blueprint.arguments["min_size"] == 64
+    assert type(model.blueprint.arguments["min_size"]) is int
+    assert model.blueprint.arguments["test_proposals"] == (30, 20)
+
+
+def test_a_file_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(tiny_model().state_dict(), path)
+    with pytest.raises(vt.VisionTasksError, match="another backbone"):
+        vt.create_model("faster_rcnn", ["cat", "dog"], weights=path, **(OPTIONS | {"backbone": "mobilenet_v2"}))
+
+
+def test_a_publishers_file_is_loaded_by_what_it_says_itself(tmp_path: Path) -> None:
+    theirs = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=91)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    model = vt.load(tmp_path / "theirs.pth")
+    assert model.blueprint.arguments["backbone"] == "mobilenet_v3_large"
+    assert len(model.categories) == 80
+    head = model.heads["objects"].roi.scores.weight
+    assert torch.equal(head, theirs.roi_heads.box_predictor.cls_score.weight)
 
 
 def test_categories_must_be_there() -> None:

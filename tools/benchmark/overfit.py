@@ -37,7 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": PYRAMID | {"hidden": 256, "rois_per_image": 128},
     "mask_rcnn": PYRAMID | {"hidden": 256, "rois_per_image": 128},
     "cascade_rcnn": PYRAMID | {"hidden": 256, "rois_per_image": 128},
-    "retinanet": PYRAMID,
+    "retinanet": PYRAMID | {"min_size": 192, "max_size": 256},
     "fcos": PYRAMID,
     "ssd": {"backbone": "resnet18"},
     "ssdlite": {},

@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.options import primitive
 from vision_tasks.models.preprocess import Preprocess
-from vision_tasks.models.registry import rebuild
+from vision_tasks.models.registry import create_model, rebuild
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.structures import Categories
-from vision_tasks.weights.files import AVERAGED, MODEL, read_file
+from vision_tasks.weights.darknet import is_darknet
+from vision_tasks.weights.files import AVERAGED, MODEL, read_file, tensors_of
+from vision_tasks.weights.layouts import layout_of
 
 SCHEMA = 1
 KEY = "vision_tasks"
@@ -34,26 +36,10 @@ def describe(model: VisionModel) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "builder": model.blueprint.builder,
-        "arguments": {k: _primitive(v, k) for k, v in model.blueprint.arguments.items()},
+        "arguments": {k: primitive(v, k) for k, v in model.blueprint.arguments.items()},
         "categories": {name: head.categories.to_list() for name, head in model.named_heads().items()},
-        "preprocess": {k: _primitive(v, k) for k, v in model.preprocess.to_dict().items()},
+        "preprocess": {k: primitive(v, k) for k, v in model.preprocess.to_dict().items()},
     }
-
-
-def _primitive(value: Any, name: str) -> Any:
-    """Numbers of NumPy and torch as Python's own, paths as text: what `weights_only=True` reads back."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(k): _primitive(v, f"{name}.{k}") for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [_primitive(v, name) for v in value]
-        return tuple(items) if isinstance(value, tuple) else items
-    raise ValueError(f"the option {name} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
 def save(model: VisionModel, path: str | Path) -> Path:
@@ -91,12 +77,19 @@ def write_atomically(content: Mapping[str, Any], path: str | Path) -> Path:
 def load(path: str | Path) -> VisionModel:
     """The model of a checkpoint, on the CPU, in evaluation mode. Nothing in the file is executed.
 
+    A publisher's file does as well if it says by itself what it is (see `weights.layouts`) and knows COCO's classes.
+
     Raises:
         VisionTasksError: no such file, no checkpoint of this program, one of a newer schema, or a damaged one.
     """
+    if is_darknet(Path(path).expanduser()):
+        return create_model("darknet", weights=path)
     content = read_file(path)
     about = content.get(KEY)
     if not isinstance(about, Mapping):
+        layout = layout_of(tensors_of(content, path))
+        if layout is not None:
+            return create_model(layout.models[0], weights=path)
         raise VisionTasksError(
             f"{path} is no checkpoint of vision_tasks: it lacks the key {KEY!r}. "
             "To start from somebody else's weights use create_model(..., weights=path)."

@@ -24,7 +24,7 @@ def darknet(
     norm: Literal["batch", "frozen", "sync"] = "batch",
     norm_eps: float = 1e-5,
     trainable_stages: int = 5,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     score_threshold: float = 0.005,
     iou_threshold: float = 0.45,
     detections_per_image: int = 100,
@@ -54,6 +54,7 @@ def darknet(
         VisionTasksError: no cfg, or one that is malformed or has layers that are not supported; the message says where.
     """
     text = text_of(cfg)
+    size = (size, size) if isinstance(size, int) else size
     net, *_ = sections = read_cfg(text)
     layers = plan(sections)
     yolos = sorted((layer for layer in layers if layer.section.kind == "yolo"), key=lambda layer: layer.stride)

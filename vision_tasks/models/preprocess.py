@@ -56,6 +56,8 @@ class Preprocess:
             raise ValueError(f"resize must be shortest, stretch, letterbox or none, not {self.resize!r}")
         if self.resize == "shortest" and min(self.min_size, self.max_size) < 1:
             raise ValueError(f"min_size and max_size must be at least 1 pixel, not {self.min_size}, {self.max_size}")
+        if self.resize == "shortest" and self.max_size < self.min_size:
+            raise ValueError(f"max_size must be at least min_size, {self.min_size}, not {self.max_size}")
         if self.resize in ("stretch", "letterbox") and (self.size is None or min(self.size) < 1):
             raise ValueError(f"resize={self.resize!r} needs size=(height, width) in pixels, not {self.size}")
 

@@ -51,7 +51,12 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
     if str(source) == "coco" and model == "darknet":
         path = published.darknet_file(str(options.get("cfg")))
     elif str(source) == "coco":
-        path = published.detector_file(model, options.get("variant"), options.get("backbone"))
+        path = published.detector_file(model, _variant(model, options), options.get("backbone"))
+    elif not path.exists() and str(source).lower() in ("coco", *published.IMAGENET):
+        raise VisionTasksError(
+            f"weights={str(source)!r} is neither a file nor 'coco'. Weights of whole models are weights='coco', those of "
+            "backbones backbone_weights='imagenet'."
+        )
     if darknet.is_darknet(path):
         return _darknet(model, path, str(options.get("cfg") or path.with_suffix(".cfg")))
     content = files.read_file(path)
@@ -71,6 +76,14 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
     outputs = layout.outputs(state)
     known = known_classes(outputs) if outputs == layout.coco else None
     return Pretrained(path, layout.rename(state), known, outputs, extra | layout.options(state))
+
+
+def _variant(model: str, options: Mapping[str, Any]) -> str | None:
+    """What the table of published files calls it."""
+    if model == "ssd" and options.get("size") != 300:
+        return f"size={options.get('size')}"
+    variant = options.get("variant")
+    return None if variant is None else str(variant)
 
 
 def _darknet(model: str, path: Path, cfg: str) -> Pretrained:
@@ -134,7 +147,14 @@ def load_into(model: VisionModel, pretrained: Pretrained) -> None:
     if pretrained.known is not None:
         for name in model.named_heads():
             state = _for_head(state, model, name, pretrained.known, pretrained.path)
-    report(files.load_fitting(model, state, pretrained.path), pretrained.path)
+    fit = files.load_fitting(model, state, pretrained.path)
+    held = any(name.startswith("backbone.") for name in state)
+    if held and not any(name.startswith("backbone.") for name in fit.loaded):
+        raise VisionTasksError(
+            f"{pretrained.path} is of a model with another backbone: none of that part fits. Leave the option backbone "
+            "as the file's model has it, or give another file."
+        )
+    report(fit, pretrained.path)
 
 
 def _for_head(state: dict[str, Tensor], model: VisionModel, name: str, known: Known, path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from vision_tasks.backbones.registry import backbone_builder
 from vision_tasks.errors import VisionTasksError
@@ -21,6 +21,7 @@ from vision_tasks.models.mask_rcnn import mask_rcnn
 from vision_tasks.models.retinanet import retinanet
 from vision_tasks.models.ssd import ssd
 from vision_tasks.models.ssdlite import ssdlite
+from vision_tasks.models.options import checked
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.models.yolox import yolox
 from vision_tasks.structures import Categories
@@ -95,6 +96,7 @@ def create_model(
             raise VisionTasksError(
                 f"{name} has no option {option!r}.{_nearest(option, allowed)} It has: {', '.join(allowed)}."
             )
+    options = checked(name, options, allowed)
     backbone = options.get("backbone", allowed["backbone"].default if "backbone" in allowed else None)
     if backbone is not None:
         backbone_builder(str(backbone))  # says so if there is none, before anything is downloaded
@@ -109,7 +111,7 @@ def create_model(
                 "Choose that variant, or another file."
             )
         options = {k: v for k, v in start.options.items() if k in allowed} | options
-    given = None if categories is None else Categories.of(categories)
+    given = None if categories is None else _categories(categories)
     options = pretrained.class_options(start, given, name) | options
     if "trainable_stages" in allowed and (weights is not None or backbone_weights is not None):
         options = {k: v for k, v in (("norm", "frozen"), ("trainable_stages", 3)) if k in allowed} | options
@@ -130,7 +132,6 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
     if len(categories) == 0:
         raise VisionTasksError("A model needs at least one category.")
     try:
-        _check_choices(name, options)
         model = builder(name)(categories=categories, **options)
         _check_columns(model)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
@@ -140,12 +141,13 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
     return model
 
 
-def _check_choices(name: str, options: Mapping[str, Any]) -> None:
-    """Options that are one of a few words: a builder would take a wrong one for the last of them."""
-    for option, parameter in model_options(name).items():
-        words = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
-        if words and option in options and options[option] not in words:
-            raise ValueError(f"{option} must be one of {', '.join(map(str, words))}, not {options[option]!r}")
+def _categories(given: Any) -> Categories:
+    try:
+        return Categories.of(given)
+    except (TypeError, KeyError, ValueError) as error:
+        raise VisionTasksError(
+            f"categories must be a list of names, or of COCO categories, not {str(given)[:80]} ({error})."
+        ) from error
 
 
 def _check_columns(model: VisionModel) -> None:

@@ -49,6 +49,10 @@ class DetectionRule:
     def __post_init__(self) -> None:
         if self.suppression not in METHODS:
             raise ValueError(f"suppression must be one of {', '.join(METHODS)}, not {self.suppression!r}")
+        if not (0 <= self.score_threshold <= 1 and 0 <= self.iou_threshold <= 1):
+            raise ValueError(f"thresholds must be in 0..1, not {self.score_threshold} and {self.iou_threshold}")
+        if self.detections < 1:
+            raise ValueError(f"detections per image must be at least 1, not {self.detections}")
 
 
 def detect(

@@ -34,7 +34,7 @@ from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog
 from vision_tasks.training.loaders import data_module
 from vision_tasks.training.module import TrainingModule, judged_by
 from vision_tasks.training.progress import TrainingProgress
-from vision_tasks.training.splits import metrics_for, read_splits
+from vision_tasks.training.splits import check_suits, metrics_for, read_splits
 from vision_tasks.weights.files import AVERAGED, read_file
 
 log = logging.getLogger("vision_tasks")
@@ -82,6 +82,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
     train, val = read_splits(config.data)
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
+    check_suits(model, train, config.data.min_sizes)
     metrics = [] if val is None else metrics_for(model, val, "val")
     module = TrainingModule(model, config.train, metrics, config.data.batch_size)
     data = data_module(config, train, val, model.preprocess)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,27 @@ def metrics_for(model: VisionModel, records: Records, name: str) -> list[CocoMet
     if model.has_masks and _judges_masks(records, name):
         metrics.append(CocoMetric(truth_of(records, "segm"), "segm"))
     return metrics
+
+
+def check_suits(model: VisionModel, train: Records, min_sizes: Sequence[int]) -> None:
+    """Hold a model against what it is about to learn from, before anything is written.
+
+    Raises:
+        VisionTasksError: it predicts masks, and no object has an outline.
+    """
+    if model.has_masks and len(train.boxes) and not train.has_shapes:
+        raise VisionTasksError(
+            "train: the model draws masks, but no object has a segmentation to learn them from. Annotate outlines, or "
+            "take a model of boxes (faster_rcnn)."
+        )
+    preprocess = model.preprocess
+    own = preprocess.min_size if preprocess.size is None else min(preprocess.size)
+    if min_sizes and not min(min_sizes) <= own <= max(min_sizes) and preprocess.resize != "none":
+        log.warning(
+            "data.min_sizes trains at %d to %d pixels, but the model evaluates and predicts at %d. "
+            "Set data.min_sizes around that (or to [] for that size alone), or the model's size.",
+            min(min_sizes), max(min_sizes), own,
+        )  # fmt: skip
 
 
 def _judges_masks(records: Records, name: str) -> bool:

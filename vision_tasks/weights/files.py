@@ -30,7 +30,16 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise VisionTasksError(f"There is no weight file {path}. Check the path.")
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise VisionTasksError(f"There is no weight file {path}: it {what}. Check the path.")
+    with path.open("rb") as file:
+        start = file.read(2)
+    # A zip archive, or a pickle of protocol 2 and later: all that torch writes. (tar, before 2018, cannot be read safely.)
+    if start and start != b"PK" and start[:1] != b"\x80":
+        raise VisionTasksError(
+            f"{path} is no torch file: it begins with {start!r}. Give a state dict that torch.save wrote"
+            + (", or convert the ONNX file's source." if path.suffix == ".onnx" else ".")
+        )
     try:
         with warnings.catch_warnings():  # of odd pickle protocols: what cannot be read becomes an error anyway
             warnings.simplefilter("ignore")
