@@ -92,7 +92,7 @@ def test_models_and_config(cli) -> None:
         (["predict", "{checkpoint}", "{empty}"], "holds no images"),
         (["predict", "{checkpoint}", "{image}", "--format", "xml"], "--format must be jsonl, coco or none, not 'xml'"),
         (["predict", "{checkpoint}", "{image}", "--device", "gpu"], "device 'gpu' cannot be used"),
-        (["predict", "{image}", "{image}"], "was refused"),
+        (["predict", "{image}", "{image}"], "is no torch file"),
         (["predict", "{checkpoint}", "{image}", "--out", "{image}"], "{image}"),
         (["evaluate", "nothing.ckpt"], "There is no weight file nothing.ckpt"),
         (["evaluate", "{checkpoint}"], "Give data=FOLDER"),

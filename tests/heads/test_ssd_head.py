@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import vision_tasks as vt
 from tests.heads.test_faster_rcnn_edge_cases import BATCHES, BOX, OTHER, SIZE, target
+from tests.tiny_models import tiny as tiny_of
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.boxes import pairwise_iou
 from vision_tasks.structures import Target
@@ -182,3 +183,14 @@ def test_other_categories_keep_what_the_file_knows_of_them(name: str, tmp_path: 
         assert torch.equal(mine[:, 0], theirs[:, 0])  # background
         assert torch.equal(mine[:, 2], theirs[:, 3])  # cow
         assert not torch.equal(mine[:, 1], theirs[:, 1])
+
+
+def test_a_batch_of_one_image_can_be_learned_from() -> None:
+    """SSDLite's last map is one cell: one value per channel, of which batch norm has no statistics."""
+    model = tiny_of("ssdlite").train()
+    image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    target = Target(1, (64, 64), boxes=torch.tensor([[8.0, 8, 40, 50]]), labels=torch.tensor([1]))
+    losses = model.losses(model.preprocess([image], [target]))
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from vision_tasks.errors import VisionTasksError
 
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that takes its running statistics where a batch has one value per channel, and so none of its own.
+
+    The last batch of an epoch may be one image, and SSDLite's last map is one cell: torch alone would end the run.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
+        return super().forward(input)
+
+
 NORMS: dict[str, type[nn.Module]] = {
     "frozen": FrozenBatchNorm2d,
-    "batch": nn.BatchNorm2d,
+    "batch": BatchNorm,
     "sync": nn.SyncBatchNorm,
 }
 """Normalisation layers by option name. "frozen" never learns: right for small batches on pretrained weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import torch
@@ -27,13 +27,18 @@ def checked(model: str, options: Mapping[str, Any], allowed: Mapping[str, inspec
             try:
                 value = TypeAdapter(kind).validate_python(value)
             except ValidationError as error:
-                wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-                reason = error.errors()[0]["msg"]
                 raise VisionTasksError(
-                    f"{model}: the option {name} takes {wanted}, not {given!r} ({reason[:1].lower()}{reason[1:]})."
+                    f"{model}: the option {name} takes {_in_words(kind)}, not {given!r} "
+                    f"({error.errors()[0]['msg'].lower()})."
                 ) from error
         found[name] = value
     return found
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
 
 
 def primitive(value: Any, name: str) -> Any:

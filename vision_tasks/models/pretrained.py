@@ -54,8 +54,8 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
         path = published.detector_file(model, _variant(model, options), options.get("backbone"))
     elif not path.exists() and str(source).lower() in ("coco", *published.IMAGENET):
         raise VisionTasksError(
-            f"weights={str(source)!r} is neither a file nor 'coco'. Weights of whole models are weights='coco', those of "
-            "backbones backbone_weights='imagenet'."
+            f"weights={str(source)!r} is neither a file nor 'coco'. Weights of whole models are weights='coco', "
+            "those of backbones backbone_weights='imagenet'."
         )
     if darknet.is_darknet(path):
         return _darknet(model, path, str(options.get("cfg") or path.with_suffix(".cfg")))

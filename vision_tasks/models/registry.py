@@ -18,10 +18,10 @@ from vision_tasks.models.darknet import darknet
 from vision_tasks.models.faster_rcnn import faster_rcnn
 from vision_tasks.models.fcos import fcos
 from vision_tasks.models.mask_rcnn import mask_rcnn
+from vision_tasks.models.options import checked
 from vision_tasks.models.retinanet import retinanet
 from vision_tasks.models.ssd import ssd
 from vision_tasks.models.ssdlite import ssdlite
-from vision_tasks.models.options import checked
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.models.yolox import yolox
 from vision_tasks.structures import Categories

@@ -34,7 +34,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise VisionTasksError(f"There is no weight file {path}: it {what}. Check the path.")
     with path.open("rb") as file:
         start = file.read(2)
-    # A zip archive, or a pickle of protocol 2 and later: all that torch writes. (tar, before 2018, cannot be read safely.)
+    # A zip archive, or a pickle of protocol 2 and later: all that torch has written since 2018.
     if start and start != b"PK" and start[:1] != b"\x80":
         raise VisionTasksError(
             f"{path} is no torch file: it begins with {start!r}. Give a state dict that torch.save wrote"
