@@ -80,10 +80,13 @@ def _draw(cells: list[dict[str, object]]) -> None:
 
 def _options_of(name: str) -> None:
     from vision_tasks.models.catalogue import summary
+    from vision_tasks.models.options import in_words
     from vision_tasks.models.registry import model_options
 
     say(f"{name}: {summary(name)}")
     for option, parameter in model_options(name).items():
         needed = parameter.default is parameter.empty
-        say(f"    {option}" + (" (needed)" if needed else f"={parameter.default!r}"))
+        value = " (needed)" if needed else f"={parameter.default!r}"
+        kind = "" if parameter.annotation is parameter.empty else in_words(parameter.annotation)
+        say(f"    {option + value:<46s}{kind}".rstrip())
     say(f"\nNext:\n  vision-tasks train data=FOLDER model={name} model.OPTION=VALUE")

@@ -28,14 +28,15 @@ def checked(model: str, options: Mapping[str, Any], allowed: Mapping[str, inspec
                 value = TypeAdapter(kind).validate_python(value)
             except ValidationError as error:
                 raise VisionTasksError(
-                    f"{model}: the option {name} takes {_in_words(kind)}, not {given!r} "
+                    f"{model}: the option {name} takes {in_words(kind)}, not {given!r} "
                     f"({error.errors()[0]['msg'].lower()})."
                 ) from error
         found[name] = value
     return found
 
 
-def _in_words(kind: Any) -> str:
+def in_words(kind: Any) -> str:
+    """A type as a user reads it: "one of a, b", "int", "tuple[int, int] | None"."""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
