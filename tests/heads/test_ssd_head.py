@@ -194,3 +194,9 @@ def test_a_batch_of_one_image_can_be_learned_from() -> None:
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_foreign_body_gets_the_pixels_of_its_imagenet_weights() -> None:
+    """torchvision's SSDLite was trained from random weights on -1..1; ImageNet weights want ImageNet's mean."""
+    assert tiny_of("ssdlite").preprocess.mean == tiny_of("ssd").preprocess.mean == (0.485, 0.456, 0.406)
+    assert vt.create_model("ssdlite", ["a"]).preprocess.mean == (0.5, 0.5, 0.5)

@@ -11,7 +11,7 @@ from vision_tasks.backbones.base import NORMS, Backbone
 from vision_tasks.backbones.registry import backbone_builder
 from vision_tasks.backbones.ssdlite_mobilenet import ssdlite_mobilenet_v3
 from vision_tasks.heads.ssd import SSDHead
-from vision_tasks.models.preprocess import Preprocess
+from vision_tasks.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.necks.ssd import ExtraMaps, separable_block
 from vision_tasks.ops.detections import DetectionRule
@@ -82,7 +82,9 @@ def ssdlite(
     _initialise(neck)
     _initialise(head)
     # To -1..1, as the published body was trained.
-    mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    # torchvision trained its SSDLite from random weights, on pixels in -1..1; other bodies come with ImageNet weights.
+    published = backbone == "mobilenet_v3_large"
+    mean, std = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) if published else (IMAGENET_MEAN, IMAGENET_STD)
     preprocess = Preprocess(resize="stretch", size=(size, size), stride=1, mean=mean, std=std)
     return VisionModel(preprocess, body, neck, {"objects": head})
 
