@@ -80,7 +80,12 @@ def pair(name: str, theirs: FasterRCNN, folder: Path, **options: Any) -> tuple[V
 def compare_predictions(
     ours: VisionModel, theirs: FasterRCNN, sizes: list[tuple[int, int]], at_least: int = 24
 ) -> None:
-    """Each of theirs has its own of ours: same label, box within 1e-4 of the side, score within 1e-4, same mask."""
+    """Each of theirs has its own of ours: same label, box within 1e-4 of the side, score within 1e-4, same mask.
+
+    Variant v2 is allowed 3e-4 of a score: with random weights torchvision's own scores, on one thread and on two, differ
+    by up to 1.1e-4 (v1: 2e-5), as its deeper heads carry rounding further.
+    """
+    close = 3e-4 if ours.blueprint is not None and ours.blueprint.arguments.get("variant") == "v2" else 1e-4
     images = [photo(size, seed) for seed, size in enumerate(sizes)]
     with torch.inference_mode():
         expected = theirs([image / 255 for image in images])
@@ -96,7 +101,7 @@ def compare_predictions(
         assert not set(want["labels"].tolist()) - set(ids.tolist())
         apart = (want["boxes"][:, None] - got.boxes[None]).abs().amax(-1) / max(size)
         same = (apart < 1e-4) & (want["labels"][:, None] == ids[got.labels][None])
-        same &= (want["scores"][:, None] - got.scores[None]).abs() < 1e-4
+        same &= (want["scores"][:, None] - got.scores[None]).abs() < close
         total += len(want["boxes"])
         odd += int((~same.any(1)).sum()) + abs(len(got) - len(want["boxes"]))
         if "masks" in want:

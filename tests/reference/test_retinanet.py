@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
+import vision_tasks as vt
 from tests.reference import dense_parity
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.weights.torchvision_dense import rename_retinanet
@@ -80,3 +82,12 @@ def test_begins_as_torchvision_does() -> None:
         assert mine.bias is not None
         assert torch.equal(mine.bias, yours.bias)
         assert mine.weight.std().item() == pytest.approx(yours.weight.std().item(), rel=0.02)
+
+
+def test_a_fine_tune_whose_classes_count_from_one_keeps_them(tmp_path: Path) -> None:
+    """torchvision's users train K classes as K + 1 outputs, 0 unused, also without a background output."""
+    theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    head = vt.create_model("retinanet", ["cat", "dog"], weights=tmp_path / "theirs.pth").heads["objects"]
+    assert head.columns.tolist() == [1, 2]
+    assert torch.equal(head.class_logits.weight, theirs.head.classification_head.cls_logits.weight)

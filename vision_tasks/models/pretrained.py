@@ -28,6 +28,7 @@ class Pretrained:
         path: of the file. state: its tensors under our names.
         known: the classes its outputs stand for, or None if nobody says. outputs: how many there are, if known.
         options: builder options the file asks for; the user's own go first.
+        from_one: its classes, which nobody knows, are probably counted from 1, as torchvision's users do.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Pretrained:
     known: Known | None = None
     outputs: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    from_one: bool = False
 
 
 def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrained:
@@ -75,7 +77,8 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
         )
     outputs = layout.outputs(state)
     known = known_classes(outputs) if outputs == layout.coco else None
-    return Pretrained(path, layout.rename(state), known, outputs, extra | layout.options(state))
+    from_one = known is None and layout.name.startswith("torchvision")
+    return Pretrained(path, layout.rename(state), known, outputs, extra | layout.options(state), from_one)
 
 
 def _variant(model: str, options: Mapping[str, Any]) -> str | None:
@@ -132,6 +135,13 @@ def class_options(pretrained: Pretrained | None, categories: Categories | None, 
                 f"Which categories should {model} know? Give categories=[...], for example ['cat', 'dog']."
             )
         categories = known.categories
+    if pretrained is not None and pretrained.from_one and pretrained.outputs == len(categories) + 1:
+        # Also for detectors without a background output, where output 0 then is no class.
+        return {
+            "categories": categories,
+            "columns": tuple(range(1, len(categories) + 1)),
+            "outputs": pretrained.outputs,
+        }
     if known is None or not known.columns:
         return {"categories": categories}
     pairs = dict(matching_labels(categories, known.categories))

@@ -50,9 +50,12 @@ class TensorModel(nn.Module):
         y = torch.arange(pixels.shape[-2], device=images.device)[:, None] < image_sizes[:, 0, None, None]
         x = torch.arange(pixels.shape[-1], device=images.device) < image_sizes[:, 1, None, None]
         pixels = torch.where((y & x)[:, None], pixels, padding)
-        if preprocess.resize != "letterbox" or preprocess.place == "corner":
-            return self.model.tensors(pixels, image_sizes)
-        return self._centred(pixels, image_sizes)
+        centred = preprocess.resize == "letterbox" and preprocess.place == "center"
+        found = self._centred(pixels, image_sizes) if centred else self.model.tensors(pixels, image_sizes)
+        # As `VisionModel.predict` does at its end: some heads leave boxes that pass the border.
+        height, width = image_sizes.unbind(dim=1)
+        edge = torch.stack((width, height, width, height), dim=1)[:, None].to(found["boxes"])
+        return {**found, "boxes": torch.minimum(found["boxes"].clamp(min=0), edge)}
 
     def _centred(self, pixels: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
         """For networks that know their images from the middle of the canvas: there and back."""
