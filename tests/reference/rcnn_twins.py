@@ -82,8 +82,8 @@ def compare_predictions(
 ) -> None:
     """Each of theirs has its own of ours: same label, box within 1e-4 of the side, score within 1e-4, same mask.
 
-    Variant v2 is allowed 3e-4 of a score: with random weights torchvision's own scores, on one thread and on two, differ
-    by up to 1.1e-4 (v1: 2e-5), as its deeper heads carry rounding further.
+    Variant v2 is allowed 3e-4 of a score: with random weights torchvision's own scores, on one thread and on two,
+    differ by up to 1.1e-4 (v1: 2e-5), as its deeper heads carry rounding further.
     """
     close = 3e-4 if ours.blueprint is not None and ours.blueprint.arguments.get("variant") == "v2" else 1e-4
     images = [photo(size, seed) for seed, size in enumerate(sizes)]
