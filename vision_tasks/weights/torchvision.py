@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torchvision
 from torch import Tensor
 
 from vision_tasks.structures import Categories
 
-Names = tuple[tuple[str, str], ...]
+Names = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 """(pattern of the beginning of a foreign name, what replaces it); the first that fits is taken."""
 
 # Two spellings each: torchvision renamed its convolutions in 0.13, and its published files are older.

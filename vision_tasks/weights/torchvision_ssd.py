@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+from vision_tasks.weights.torchvision import Names, renamed
 
 _HEAD = (
     (r"head\.classification_head\.module_list\.", "heads.objects.classes."),
     (r"head\.regression_head\.module_list\.", "heads.objects.deltas."),
 )
-_SSD: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_SSD: Names = (
     (r"backbone\.scale_weight$", "neck.scale"),
     (r"backbone\.extra\.0\.7\.1\.", "neck.fc6."),
     (r"backbone\.extra\.0\.7\.3\.", "neck.fc7."),
@@ -21,7 +22,7 @@ _SSD: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"backbone\.extra\.(\d)\.", lambda m: f"neck.extra.blocks.{int(m[1]) - 1}."),
     *_HEAD,
 )
-_SSDLITE: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_SSDLITE: Names = (
     # Block 13 is cut behind its expansion, and what follows is numbered anew.
     (r"backbone\.features\.0\.13\.", "backbone.features.13.block.0."),
     (r"backbone\.features\.0\.", "backbone.features."),
@@ -45,12 +46,12 @@ def is_ssdlite(state: Mapping[str, Tensor]) -> bool:
 
 def rename_ssd(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's SSD state dict in our names; what has no counterpart keeps its name."""
-    return {_renamed(name, _SSD): value for name, value in state.items()}
+    return renamed(state, _SSD)
 
 
 def rename_ssdlite(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's SSDLite state dict in our names; what has no counterpart keeps its name."""
-    return {_renamed(name, _SSDLITE): value for name, value in state.items()}
+    return renamed(state, _SSDLITE)
 
 
 def ssd_outputs(state: Mapping[str, Tensor]) -> int:
@@ -70,11 +71,3 @@ def ssdlite_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     last = state.get("backbone.features.1.3.0.weight")
     return {"reduced_tail": last is not None and len(last) == 480, "norm": "batch", "trainable_stages": 5}
-
-
-def _renamed(name: str, table: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]) -> str:
-    for pattern, ours in table:
-        new, count = re.subn("^" + pattern, ours, name)
-        if count:
-            return new
-    return name

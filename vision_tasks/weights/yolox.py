@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+from vision_tasks.weights.torchvision import renamed
 
 _NAMES = (
     (r"backbone\.backbone\.", "backbone."),
@@ -38,15 +39,7 @@ def is_yolox(state: Mapping[str, Tensor]) -> bool:
 
 def rename_yolox(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """YOLOX's state dict in our names; what has no counterpart keeps its name."""
-    renamed = {}
-    for name, value in state.items():
-        for pattern, ours in _NAMES:
-            new, count = re.subn("^" + pattern, ours, name)
-            if count:
-                name = new
-                break
-        renamed[name] = value
-    return renamed
+    return renamed(state, _NAMES)
 
 
 def class_outputs(state: Mapping[str, Tensor]) -> int:
