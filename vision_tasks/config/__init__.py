@@ -7,144 +7,17 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, model_validator
 
+from vision_tasks.config.base import FilePath, Strict, as_text
+from vision_tasks.config.data import DataConfig as DataConfig
+from vision_tasks.config.data import Split as Split
+from vision_tasks.config.training import OptimizerConfig as OptimizerConfig
+from vision_tasks.config.training import TrainConfig as TrainConfig
 from vision_tasks.errors import VisionTasksError
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, not silence."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-def _as_text(value: Any) -> Any:
-    """A folder called 2024 and a run called 3 are numbers to YAML."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-FilePath = Annotated[Path, BeforeValidator(_as_text)]
-
-
-class Split(Strict):
-    """One annotation file and the folder of its images."""
-
-    annotations: Annotated[FilePath, Field(description="COCO JSON file")]
-    images: Annotated[
-        FilePath | None, Field(description="folder of the images; found by what it holds if left out")
-    ] = None
-
-
-_Side = Annotated[int, Field(ge=32, le=8192)]
-_Factor = Annotated[float, Field(ge=0.01, le=100)]
-
-
-class DataConfig(Strict):
-    """What to read, and how batches are made of it."""
-
-    path: Annotated[FilePath | None, Field(description="folder (or JSON file) in which train and val are found")] = None
-    train: Annotated[Split | None, Field(description="training split, instead of path")] = None
-    val: Annotated[Split | None, Field(description="validation split, instead of path")] = None
-    batch_size: Annotated[int, Field(ge=1, description="images per step and process")] = 4
-    val_batch_size: Annotated[int | None, Field(ge=1, description="images per evaluation step; as batch_size")] = None
-    workers: Annotated[int | None, Field(ge=0, description="loader processes; None chooses, 0 decodes in place")] = None
-    augment: Annotated[
-        str | list[str | dict[str, dict[str, Any] | None]],
-        Field(
-            description='"default", "none", "strong", "yolox", "ssd", "darknet", or Albumentations transforms by name '
-            "with their arguments"
-        ),
-    ] = "default"
-    mosaic: Annotated[float, Field(ge=0, le=1, description="share of samples that are a mosaic of four images")] = 0.0
-    mosaic_size: Annotated[
-        _Side | tuple[_Side, _Side] | None,
-        Field(description="side, or height and width, of a mosaic; None is the size the model resizes to"),
-    ] = None
-    mosaic_scale: Annotated[
-        tuple[_Factor, _Factor], Field(description="smallest and largest factor by which a mosaic is scaled")
-    ] = (0.1, 2.0)
-    mixup: Annotated[float, Field(ge=0, le=1, description="share of samples into which another image is mixed")] = 0.0
-    plain_epochs: Annotated[
-        int, Field(ge=0, description="last epochs, without mosaic and mixup; YOLOX adds its L1 loss in them")
-    ] = 0
-    group_by_aspect_ratio: Annotated[bool, Field(description="upright and wide images in batches of their own")] = True
-    min_sizes: Annotated[
-        list[Annotated[int, Field(ge=1)]],
-        Field(description="shorter sides to choose from per batch (multi-scale training); empty: the model's"),
-    ] = []
-    start_method: Annotated[
-        Literal["fork", "spawn", "forkserver"] | None, Field(description="how workers start; None is Python's default")
-    ] = None
-
-    @field_validator("mosaic_scale")
-    @classmethod
-    def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("the smaller factor comes first")
-        return value
-
-
-class OptimizerConfig(Strict):
-    """How weights move."""
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    rate: Annotated[float, Field(gt=0, description="learning rate after warm-up")] = 0.005
-    rate_for: Annotated[
-        int | None,
-        Field(ge=1, description="images per step that rate is meant for; the rate is scaled to the real number"),
-    ] = None
-    backbone_factor: Annotated[float, Field(ge=0, description="times the rate for the backbone")] = 1.0
-    momentum: Annotated[float, Field(ge=0, lt=1, description="of SGD")] = 0.9
-    nesterov: Annotated[bool, Field(description="Nesterov's momentum, of SGD")] = False
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    decay_norms_and_biases: Annotated[bool, Field(description="decay those, too")] = False
-    schedule: Annotated[Literal["constant", "multistep", "cosine"], Field(description="after warm-up")] = "cosine"
-    milestones: Annotated[list[float], Field(description="epochs after which multistep multiplies the rate")] = [8, 11]
-    gamma: Annotated[float, Field(gt=0, description="what multistep multiplies by")] = 0.1
-    final: Annotated[float, Field(ge=0, le=1, description="share of the rate that cosine ends with")] = 0.0
-    warmup_steps: Annotated[int, Field(ge=0, description="steps of linear rise; at most a tenth of all steps")] = 500
-
-
-class TrainConfig(Strict):
-    """How long, on what, and what to keep."""
-
-    epochs: Annotated[int, Field(ge=1)] = 12
-    max_steps: Annotated[int | None, Field(ge=1, description="end after this many steps, whatever epochs says")] = None
-    optimizer: OptimizerConfig = OptimizerConfig()
-    # 10 leaves a healthy run alone; without it a fine-tune at the default rate can explode in its first fifty steps.
-    clip: Annotated[float | None, Field(gt=0, description="largest norm of the gradient; null does not clip")] = 10.0
-    accumulate: Annotated[int, Field(ge=1, description="batches per step")] = 1
-    precision: Annotated[
-        Literal["32", "bf16", "16"], BeforeValidator(_as_text), Field(description="of the network's arithmetic")
-    ] = "32"
-    average: Annotated[
-        float | None,
-        Field(gt=0, lt=1, description="decay of averaged weights (EMA), which are then evaluated and kept"),
-    ] = None
-    loss_weights: Annotated[
-        dict[str, Annotated[float, Field(ge=0)]], Field(description='factors by "head/loss"; 1 if not named')
-    ] = {}
-    evaluate_every: Annotated[int, Field(ge=1, description="epochs between evaluations")] = 1
-    patience: Annotated[int | None, Field(ge=1, description="end after so many evaluations without a better AP")] = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    deterministic: Annotated[bool, Field(description="only deterministic kernels, where there are any")] = False
-    log_every: Annotated[int, Field(ge=1, description="steps between rows of metrics.csv")] = 10
-    device: Annotated[str, Field(description='"auto", "cpu", "cuda" or "mps"')] = "auto"
-    devices: Annotated[int | str | list[int], Field(description="how many (or which) devices; as in Lightning")] = 1
-    nodes: Annotated[int, Field(ge=1)] = 1
-    strategy: Annotated[str, Field(description="as in Lightning")] = "auto"
 
 
 class RunConfig(Strict):
@@ -153,7 +26,7 @@ class RunConfig(Strict):
     folder: Annotated[FilePath, Field(description="runs are folders in here")] = Path("runs")
     name: Annotated[
         str | None,
-        BeforeValidator(_as_text),
+        BeforeValidator(as_text),
         Field(description="of the run's folder; the model's name and a number if left out"),
     ] = None
     samples: Annotated[int, Field(ge=0, description="validation images drawn at the end")] = 8

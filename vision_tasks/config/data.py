@@ -1,0 +1,67 @@
+"""Options of the data: what to read, and how batches are made of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from vision_tasks.config.base import FilePath, Strict
+
+
+class Split(Strict):
+    """One annotation file and the folder of its images."""
+
+    annotations: Annotated[FilePath, Field(description="COCO JSON file")]
+    images: Annotated[
+        FilePath | None, Field(description="folder of the images; found by what it holds if left out")
+    ] = None
+
+
+_Side = Annotated[int, Field(ge=32, le=8192)]
+_Factor = Annotated[float, Field(ge=0.01, le=100)]
+
+
+class DataConfig(Strict):
+    """What to read, and how batches are made of it."""
+
+    path: Annotated[FilePath | None, Field(description="folder (or JSON file) in which train and val are found")] = None
+    train: Annotated[Split | None, Field(description="training split, instead of path")] = None
+    val: Annotated[Split | None, Field(description="validation split, instead of path")] = None
+    batch_size: Annotated[int, Field(ge=1, description="images per step and process")] = 4
+    val_batch_size: Annotated[int | None, Field(ge=1, description="images per evaluation step; as batch_size")] = None
+    workers: Annotated[int | None, Field(ge=0, description="loader processes; None chooses, 0 decodes in place")] = None
+    augment: Annotated[
+        str | list[str | dict[str, dict[str, Any] | None]],
+        Field(
+            description='"default", "none", "strong", "yolox", "ssd", "darknet", or Albumentations transforms by name '
+            "with their arguments"
+        ),
+    ] = "default"
+    mosaic: Annotated[float, Field(ge=0, le=1, description="share of samples that are a mosaic of four images")] = 0.0
+    mosaic_size: Annotated[
+        _Side | tuple[_Side, _Side] | None,
+        Field(description="side, or height and width, of a mosaic; None is the size the model resizes to"),
+    ] = None
+    mosaic_scale: Annotated[
+        tuple[_Factor, _Factor], Field(description="smallest and largest factor by which a mosaic is scaled")
+    ] = (0.1, 2.0)
+    mixup: Annotated[float, Field(ge=0, le=1, description="share of samples into which another image is mixed")] = 0.0
+    plain_epochs: Annotated[
+        int, Field(ge=0, description="last epochs, without mosaic and mixup; YOLOX adds its L1 loss in them")
+    ] = 0
+    group_by_aspect_ratio: Annotated[bool, Field(description="upright and wide images in batches of their own")] = True
+    min_sizes: Annotated[
+        list[Annotated[int, Field(ge=1)]],
+        Field(description="shorter sides to choose from per batch (multi-scale training); empty: the model's"),
+    ] = []
+    start_method: Annotated[
+        Literal["fork", "spawn", "forkserver"] | None, Field(description="how workers start; None is Python's default")
+    ] = None
+
+    @field_validator("mosaic_scale")
+    @classmethod
+    def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the smaller factor comes first")
+        return value
