@@ -1,4 +1,4 @@
-"""The words that pass between rooms: Categories, Masks, Target, Prediction, Batch.
+"""The words that pass between rooms: Masks, Target, Panoptic, Prediction, Batch; `Categories` is in `categories`.
 
 Pixels are continuous: a box over one whole pixel is (x, y, x + 1, y + 1) and has area 1.
 A label is an index 0..K-1 into its `Categories`; a detector has no background class.
@@ -7,114 +7,21 @@ Sizes are always (height, width).
 
 from __future__ import annotations
 
-import colorsys
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vision_tasks.categories import Categories as Categories
+from vision_tasks.categories import Color as Color
+from vision_tasks.categories import category_color as category_color
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
-
-Color = tuple[int, int, int]
-"""Red, green, blue, each 0..255."""
-
-# Okabe & Ito's palette, made to be told apart by people with any form of colour blindness
-# ("Color Universal Design", 2008), without its black, which vanishes on dark photos.
-_PALETTE: tuple[Color, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
-
-
-def category_color(index: int) -> Color:
-    """Colour of the category with this index: the same in every run, on every machine.
-
-    The first seven are Okabe and Ito's; further ones repeat their hues at other lightness and saturation.
-    """
-    base = _PALETTE[index % len(_PALETTE)]
-    turn = index // len(_PALETTE)
-    if turn == 0:
-        return base
-    hue, light, saturation = colorsys.rgb_to_hls(*(c / 255 for c in base))
-    light = min(0.85, max(0.2, light + (0.18, -0.18, 0.09, -0.09)[(turn - 1) % 4]))
-    hue = (hue + 0.031 * (turn // 4)) % 1.0
-    r, g, b = colorsys.hls_to_rgb(hue, light, max(0.35, saturation * 0.85))
-    return (round(r * 255), round(g * 255), round(b * 255))
-
-
-@dataclass(frozen=True)
-class Categories:
-    """The K categories of a data set or of a head, in label order.
-
-    Attributes:
-        names: K names.
-        ids: K original ids (COCO's run 1..90 with gaps). They come back on output.
-        is_thing: K flags; False for stuff (sky, road) in semantic and panoptic data.
-        colors: K RGB colours for drawing.
-    """
-
-    names: tuple[str, ...]
-    ids: tuple[int, ...]
-    is_thing: tuple[bool, ...]
-    colors: tuple[Color, ...]
-
-    def __post_init__(self) -> None:
-        k = len(self.names)
-        if not (len(self.ids) == len(self.is_thing) == len(self.colors) == k):
-            raise ValueError("Categories: names, ids, is_thing and colors must be equally long")
-        if len(set(self.ids)) != k:
-            twice = sorted({i for i in self.ids if self.ids.count(i) > 1})
-            raise ValueError(f"Categories: ids must be unique; these occur twice: {twice}")
-
-    @classmethod
-    def of(cls, categories: Categories | Iterable[str] | Iterable[Mapping[str, Any]]) -> Categories:
-        """From names (ids 1..K), or from COCO category dictionaries (`id`, `name`, optional `isthing`, `color`)."""
-        if isinstance(categories, Categories):
-            return categories
-        if isinstance(categories, str):
-            raise TypeError(f"categories must be a list of names, not the single string {categories!r}")
-        entries: list[Mapping[str, Any]] = [
-            c if isinstance(c, Mapping) else {"id": i, "name": c} for i, c in enumerate(categories, start=1)
-        ]
-        return cls(
-            names=tuple(str(c["name"]) for c in entries),
-            ids=tuple(int(c["id"]) for c in entries),
-            is_thing=tuple(bool(c.get("isthing", True)) for c in entries),
-            colors=tuple(_color(c.get("color"), i) for i, c in enumerate(entries)),
-        )
-
-    def to_list(self) -> list[dict[str, Any]]:
-        """COCO category dictionaries; `Categories.of` reads them back."""
-        return [
-            {"id": i, "name": n, "isthing": int(t), "color": list(c)}
-            for i, n, t, c in zip(self.ids, self.names, self.is_thing, self.colors, strict=True)
-        ]
-
-    @cached_property
-    def label_of_id(self) -> dict[int, int]:
-        """Original id -> label."""
-        return {i: label for label, i in enumerate(self.ids)}
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def _color(value: Any, index: int) -> Color:
-    if value is None:
-        return category_color(index)
-    r, g, b = (int(v) for v in value)
-    return (r, g, b)
 
 
 class Rle(TypedDict):
@@ -177,7 +84,8 @@ class Target:
         image_id: id in the data set. size: (height, width) of the grid the fields live on.
         boxes: (N, 4) float32 corners in pixels. labels: (N,) int64 in 0..K-1.
         masks: N masks. area: (N,) float32, the annotation's own. is_crowd: (N,) bool.
-        semantic: (H, W) int16 labels with -1 to ignore, or (L, H, W) bool for multi-label.
+        semantic: (H, W) int16 labels with -1 to ignore; or, for heads that decide every category on its own,
+            (L, H, W) int8: 1 where it is, 0 where it is not, -1 to ignore.
     """
 
     image_id: int
@@ -200,13 +108,44 @@ class Target:
 
 
 @dataclass
+class Panoptic:
+    """Every pixel in at most one segment: a thing of its own, or all there is of a stuff (Kirillov et al. 2018).
+
+    Attributes:
+        ids: (H, W) int32: 0 where nothing is decided, else 1 + the segment's row in what follows.
+        labels: (S,) int64 into `categories`, of things and stuff together.
+        scores: (S,) float32 of predicted things, 1 for stuff. is_crowd: (S,) bool of truth.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    categories: Categories
+    scores: Tensor | None = None
+    is_crowd: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_rows("Panoptic", labels=self.labels, scores=self.scores, is_crowd=self.is_crowd)
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Panoptic:
+        """Copy with the tensors on a device."""
+        return dataclasses.replace(self, **_moved_tensors(self, device, False))
+
+
+@dataclass
 class Prediction:
     """What a model says about one image, on that image's own grid.
 
     Attributes:
         size: (height, width) of the image. categories: what the labels mean.
         boxes: (N, 4) float32 corners in pixels, best score first. labels: (N,) int64. scores: (N,) float32 in 0..1.
-        masks: N masks. semantic: (H, W) int16. track_ids: (N,) int64.
+        masks: N masks. track_ids: (N,) int64.
+        semantic: (H, W) int16; or (L, H, W) bool of a head that decides every category on its own.
+        semantic_categories: what the map's values mean; the same as `categories` of a model that only makes maps.
+        panoptic: instances and map merged, if the model does that.
     """
 
     size: Size
@@ -217,6 +156,8 @@ class Prediction:
     masks: Masks | None = None
     semantic: Tensor | None = None
     track_ids: Tensor | None = None
+    semantic_categories: Categories | None = None
+    panoptic: Panoptic | None = None
 
     def __post_init__(self) -> None:
         _check_rows(
@@ -250,7 +191,7 @@ class Prediction:
         """The same boxes and masks on an image resized to (height, width); `semantic` must be predicted at its size."""
         if size == self.size:
             return self
-        if self.semantic is not None:
+        if self.semantic is not None or self.panoptic is not None:
             raise ValueError(
                 "Prediction.scaled_to: a semantic map cannot be rescaled without loss; predict at that size"
             )
@@ -306,7 +247,9 @@ def _check_rows(owner: str, **fields: Any) -> None:
         raise ValueError(f"{owner}: boxes must be (N, 4), not {tuple(boxes.shape)}")
 
 
-def _moved_tensors(item: Target | Prediction, device: torch.device | str, non_blocking: bool) -> dict[str, Any]:
+def _moved_tensors(
+    item: Target | Prediction | Panoptic, device: torch.device | str, non_blocking: bool
+) -> dict[str, Any]:
     changes: dict[str, Any] = {
         f.name: value.to(device, non_blocking=non_blocking)
         for f in dataclasses.fields(item)
@@ -316,4 +259,7 @@ def _moved_tensors(item: Target | Prediction, device: torch.device | str, non_bl
     masks = getattr(item, "masks", None)
     if masks is not None and masks.grid is not None:
         changes["masks"] = Masks(masks.size, grid=masks.grid.to(device), boxes=masks.boxes.to(device))
+    panoptic = getattr(item, "panoptic", None)
+    if panoptic is not None:
+        changes["panoptic"] = panoptic.to(device)
     return changes
