@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from vision_tasks.structures import Batch, Categories, Prediction
+from vision_tasks.structures import Batch, Categories, Prediction, Target
 
 
 class Head(nn.Module):
@@ -20,10 +21,12 @@ class Head(nn.Module):
             background and 80 real categories among them; picking after the softmax leaves scores those of the
             full output, and the unused never come out.
         background: the output that means "nothing", if there is one.
+        default_weights: factors of its losses by name, where the recipe does not say; 1 if not named.
     """
 
     columns: Tensor
     background: int | None = None
+    default_weights: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, categories: Categories, levels: Sequence[str], columns: Sequence[int]) -> None:
         super().__init__()
@@ -37,6 +40,10 @@ class Head(nn.Module):
     def has_masks(self) -> bool:
         """Whether its predictions have masks, by which they are then judged, too."""
         return False
+
+    def annotated(self, target: Target) -> bool:
+        """Whether somebody annotated what this head learns; an image without is none of its losses' business."""
+        return target.boxes is not None
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted scalars; finite on empty images, one-pixel boxes and all-crowd batches."""
