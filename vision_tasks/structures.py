@@ -230,6 +230,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def subset(self, rows: Sequence[int]) -> Batch:
+        """Only these images, on the same canvas."""
+        parts: dict[str, Any] = {
+            name: None if value is None else [value[i] for i in rows]
+            for name in ("image_sizes", "original_sizes", "scales", "offsets", "targets")
+            for value in [getattr(self, name)]
+        }
+        return dataclasses.replace(self, images=self.images[list(rows)], **parts)
+
 
 def _as_index(index: Tensor | Sequence[int]) -> Tensor:
     """Indices as a tensor; an empty list would become a float one, which cannot index."""

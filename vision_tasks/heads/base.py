@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,10 @@ class Head(nn.Module):
             full output, and the unused never come out.
         background: the output that means "nothing", if there is one.
         default_weights: factors of its losses by name, where the recipe does not say; 1 if not named.
+        kind: what its categories are of: "objects" or "semantic" maps. A model has at most one head of each.
     """
 
+    kind: Literal["objects", "semantic"] = "objects"
     columns: Tensor
     background: int | None = None
     default_weights: Mapping[str, float] = MappingProxyType({})

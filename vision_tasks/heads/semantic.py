@@ -53,6 +53,8 @@ class SemanticHead(Head):
         auxiliary_weight: of its loss, unless the recipe says otherwise.
     """
 
+    kind = "semantic"
+
     def __init__(
         self,
         categories: Categories,
