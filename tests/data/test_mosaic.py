@@ -284,9 +284,10 @@ def test_semantic_maps_under_mixup():
     maps = MixUp(1.0, (1.0, 1.0))(lower, np.random.default_rng(0), Shelf([upper])).target.semantic
     assert sorted(maps.unique().tolist()) == [-1, 3]
     assert (maps == 3).sum() == 150 * 95
-    lower.target.semantic, upper.target.semantic = (m[None] > 3 for m in (lower.target.semantic, upper.target.semantic))
+    for sample in (lower, upper):
+        sample.target.semantic = (sample.target.semantic[None] > 3).to(torch.int8)
     labels = MixUp(1.0, (1.0, 1.0))(lower, np.random.default_rng(0), Shelf([upper])).target.semantic
-    assert labels.dtype == torch.bool
+    assert labels.dtype == torch.int8
     assert labels.sum() == 150 * 95
 
 

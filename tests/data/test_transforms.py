@@ -261,7 +261,8 @@ def test_an_outline_without_area_leaves_the_box_its_say():
 
 def test_multi_label_semantic_maps_move():
     sample = painted("polygon")
-    sample.target.semantic = torch.from_numpy(np.ascontiguousarray((sample.image > 0).transpose(2, 0, 1)))
+    layers = np.ascontiguousarray((sample.image > 0).transpose(2, 0, 1))
+    sample.target.semantic = torch.from_numpy(layers.astype(np.int8))
     after = Transforms([{"Transpose": {"p": 1}}])(sample, np.random.default_rng(0))
     assert np.array_equal(after.target.semantic.numpy(), (after.image > 0).transpose(2, 0, 1))
 

@@ -14,7 +14,7 @@ from vision_tasks.data.images import ImageError, read_image
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import Request
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.structures import Target
+from vision_tasks.structures import Size, Target
 
 # More unreadable images than this in a row are no accident but a wrong folder.
 _MAX_UNREADABLE_RUN = 100
@@ -33,7 +33,7 @@ class Sample:
     """One decoded image with its truth.
 
     Attributes:
-        image: (H, W, C) uint8 or uint16, RGB; None if it could not be read and was not replaced.
+        image: (H, W, C) uint8 or uint16, three channels are RGB; None if it could not be read and was not replaced.
         target: truth on this image's grid. request: what the data set was asked for.
         unreadable: images that could not be read while this sample was made.
     """
@@ -42,6 +42,7 @@ class Sample:
     target: Target
     request: Request
     unreadable: list[Unreadable] = field(default_factory=list)
+    size: Size | None = None
 
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
@@ -103,8 +104,10 @@ class DetectionDataset(Dataset[Sample]):
         return self._read(Request(row))
 
     def has_annotations(self, row: int) -> bool:
-        """Whether the file states any for the image, sound or not; nothing is read for it."""
-        return bool(self.records.first[row + 1] > self.records.first[row])
+        """Whether the file states any for the image, sound or not, or may have a map; nothing is read for it."""
+        return getattr(self.records, "semantic", None) is not None or bool(
+            self.records.first[row + 1] > self.records.first[row]
+        )
 
     def _read(self, request: Request) -> Sample:
         unreadable: list[Unreadable] = []
@@ -112,11 +115,11 @@ class DetectionDataset(Dataset[Sample]):
         for row in (np.arange(request.index, request.index + tries) % len(self)).tolist():
             try:
                 image = read_image(self.records.image_path(row), self._expected_size(row))
+                height, width = image.shape[:2]  # where the file states no size: masks need one
+                target = self._target(row, self.records.size(row) or (height, width))
             except ImageError as error:
                 unreadable.append(Unreadable(int(self.records.image_ids[row]), str(error)))
                 continue
-            height, width = image.shape[:2]  # where the file states no size: masks need one
-            target = self.records.target(row, self.records.size(row) or (height, width))
             return Sample(image, target, request, unreadable)
         if self.train:
             raise VisionTasksError(
@@ -124,6 +127,19 @@ class DetectionDataset(Dataset[Sample]):
                 f"{unreadable[0].image_id}: {unreadable[0].reason}"
             )
         return Sample(None, self.records.target(request.index), request, unreadable)
+
+    def _target(self, row: int, size: Size) -> Target:
+        """The truth of an image, with its semantic map.
+
+        Raises:
+            ImageError: the map cannot be read, or is of another size.
+        """
+        target = self.records.target(row, size)
+        if not getattr(self.records, "has_boxes", True):
+            target = Target(target.image_id, target.size)
+        source = getattr(self.records, "semantic", None)
+        semantic = None if source is None else source.read(row, size)
+        return target if semantic is None else replace(target, semantic=torch.from_numpy(semantic))
 
     def _expected_size(self, row: int) -> tuple[int, int] | None:
         height, width = int(self.records.heights[row]), int(self.records.widths[row])
@@ -135,11 +151,12 @@ class RawBatch:
     """Decoded, augmented, unnormalised images of unequal sizes; the model's `preprocess` resizes and pads them.
 
     Attributes:
-        images: B tensors (C, H, W) uint8 or uint16, RGB. B is zero if no image could be read (evaluation only).
+        images: B tensors (C, H, W) uint8 or uint16, three channels are RGB. B is zero if no image could be read (evaluation).
         targets: B truths, each on its image's grid.
         min_size: shortest side to resize this batch to, or None for the model's own.
         unreadable: images that could not be read: replaced in training, missing here in evaluation.
         plain: whether this batch is of the last epochs, which are without mosaic and mixup.
+        size: (height, width) to stretch every image of this batch to, or None for the model's own rule.
     """
 
     images: list[Tensor]
@@ -147,6 +164,7 @@ class RawBatch:
     min_size: int | None = None
     unreadable: list[Unreadable] = field(default_factory=list)
     plain: bool = False
+    size: Size | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -163,16 +181,25 @@ class RawBatch:
 
     def pin_memory(self) -> RawBatch:
         """Copy whose images lie in page-locked memory, so that `to(..., non_blocking=True)` overlaps with computing."""
-        return replace(self, images=[image.pin_memory() for image in self.images])
+        targets = [t if t.semantic is None else replace(t, semantic=t.semantic.pin_memory()) for t in self.targets]
+        return replace(self, images=[image.pin_memory() for image in self.images], targets=targets)
 
 
 def collate(samples: Sequence[Sample]) -> RawBatch:
-    """Join the samples of one batch; those without an image leave only their entry in `unreadable`."""
+    """Join the samples of one batch; those without an image leave only their entry in `unreadable`.
+
+    Raises:
+        ValueError: some samples are crops of one size, and others are not.
+    """
     read = [(s.image, s.target) for s in samples if s.image is not None]
+    sizes = {s.size for s in samples if s.image is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"the samples of one batch must be resized alike, not to {sizes}")
     return RawBatch(
         images=[torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image, _ in read],
         targets=[target for _, target in read],
         min_size=samples[0].request.min_size if samples else None,
         unreadable=[entry for s in samples for entry in s.unreadable],
         plain=bool(samples) and samples[0].request.plain,
+        size=next(iter(sizes), None),
     )

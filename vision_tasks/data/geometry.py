@@ -184,11 +184,13 @@ def _clip_polygons(polygons: Polygons, size: Size) -> tuple[Polygons, float, np.
 
 
 def _move_semantic(semantic: torch.Tensor, bitmap: MoveBitmap) -> torch.Tensor:
-    """(H, W) labels, -1 where the old image does not reach; or (L, H, W) bool."""
-    if semantic.ndim == 3:
-        return torch.from_numpy(np.stack([bitmap(layer.numpy().view(np.uint8)) for layer in semantic])) > 0
+    """(H, W) int16 labels or (L, H, W) int8; -1 where the old image does not reach."""
     # Shifted by one, so that the 0 that fills what was outside means "ignore".
-    return torch.from_numpy(bitmap((semantic + 1).numpy())) - 1
+    shifted = (semantic + 1).numpy()
+    if semantic.ndim == 3:
+        layers = np.stack([bitmap(layer) for layer in shifted.view(np.uint8)])
+        return torch.from_numpy(layers.view(np.int8)) - 1
+    return torch.from_numpy(bitmap(shifted)) - 1
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:

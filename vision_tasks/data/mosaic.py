@@ -253,13 +253,13 @@ def _joined(targets: Sequence[Target], semantic: Callable[[list[torch.Tensor]], 
 
 
 def _semantic_side_by_side(maps: list[torch.Tensor]) -> torch.Tensor:
-    """Each is -1 (or False) where the others are."""
+    """Each is -1 where the others are."""
     return torch.stack(maps).amax(dim=0)
 
 
 def _semantic_on_top_of_each_other(maps: list[torch.Tensor]) -> torch.Tensor:
     """Where two categories shine through each other there is no one answer; of several labels both hold."""
     lower, upper = maps
-    if lower.dtype == torch.bool:
-        return lower | upper
+    if lower.ndim == 3:
+        return torch.maximum(lower, upper)
     return torch.where((lower == upper) | (upper == -1), lower, torch.where(lower == -1, upper, -1))

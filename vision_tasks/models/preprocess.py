@@ -29,10 +29,11 @@ class Preprocess:
             "stretch": to `size`, whatever the shape was; "letterbox": as large as fits into `size`, the rest padded;
             "none": as it is.
         min_size, max_size: pixels, for "shortest". size: (height, width), for "stretch" and "letterbox".
-        mean, std: per channel, of images scaled to 0..1, in the order the network takes them. A network that wants
-            0..255 has a mean of 0 and a std of 1 / 255.
+        mean, std: per channel, of images scaled to 0..1, in the order the network takes them; their number is that of
+            the channels an image must have. By default three, ImageNet's. A network that wants 0..255 has a mean of 0
+            and a std of 1 / 255.
         stride: the canvas is padded to a multiple of this.
-        channel_order: of the network; images always come as RGB.
+        channel_order: of the network; images of three channels always come as RGB, others are taken as they come.
         pad_value: in 0..1 before normalising; None is the mean colour, which is 0 after it.
         place: of a letterboxed image on its canvas: "corner" (top left) or "center".
         interpolation: "bilinear" or "bicubic". antialias: smooth before shrinking.
@@ -60,6 +61,12 @@ class Preprocess:
             raise ValueError(f"max_size must be at least min_size, {self.min_size}, not {self.max_size}")
         if self.resize in ("stretch", "letterbox") and (self.size is None or min(self.size) < 1):
             raise ValueError(f"resize={self.resize!r} needs size=(height, width) in pixels, not {self.size}")
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise ValueError(
+                f"mean and std need one value per channel, and std positive ones, not {self.mean}, {self.std}"
+            )
+        if self.channel_order == "bgr" and len(self.mean) != 3:
+            raise ValueError(f"channel_order='bgr' is for three channels, but mean has {len(self.mean)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Primitives for a checkpoint; `Preprocess.from_dict` reads them back."""
@@ -98,17 +105,23 @@ class Preprocess:
         return height, width
 
     def __call__(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None, min_size: int | None = None
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Target] | None = None,
+        min_size: int | None = None,
+        size: Size | None = None,
     ) -> Batch:
         """Make a batch on the images' own device.
 
         Args:
-            images: (C, H, W) each, uint8, uint16, or float in 0..1; RGB. targets: their truths, in original pixels.
+            images: (C, H, W) each, uint8, uint16, or float in 0..1; three channels are RGB.
+            targets: their truths, in original pixels.
             min_size: the shorter side for this batch, for multi-scale training (see `network_size`).
+            size: (height, width) that every image of this batch is stretched to, whatever the rule (crops).
 
         Returns:
-            `Batch` with float32 images; target boxes and areas are in network pixels. Masks stay on their own grid
-            (`Masks.size`).
+            `Batch` with float32 images; target boxes, areas and semantic maps (of `image_sizes`, without the padding)
+            are in network pixels. Masks stay on their own grid (`Masks.size`).
 
         Raises:
             VisionTasksError: an image has another number of channels than the mean, no pixels, or another dtype.
@@ -122,11 +135,9 @@ class Preprocess:
                     f"The model takes images as ({len(self.mean)}, H, W) tensors with at least one pixel, uint8, "
                     f"uint16 or float in 0..1, but got {tuple(image.shape)} {image.dtype}. Convert the image first."
                 )
-        sizes = [self.network_size(size, min_size) for size in original]
-        full = self._canvas_size(min_size) if self.resize == "letterbox" else (1, 1)
-        height, width = (
-            math.ceil(max(full[i], *(size[i] for size in sizes)) / self.stride) * self.stride for i in (0, 1)
-        )
+        sizes = [size or self.network_size(own, min_size) for own in original]
+        full = self._canvas_size(min_size) if self.resize == "letterbox" and size is None else (1, 1)
+        height, width = (math.ceil(max(full[i], *(s[i] for s in sizes)) / self.stride) * self.stride for i in (0, 1))
         canvas = torch.zeros((len(images), len(self.mean), height, width), device=images[0].device)
         if self.pad_value is not None:
             canvas += self.normalise(canvas.new_full((len(self.mean), 1, 1), self.pad_value))
@@ -162,10 +173,26 @@ class Preprocess:
 
 
 def _moved(target: Target, scale: tuple[float, float], offset: tuple[float, float], size: Size) -> Target:
-    """Boxes and areas in pixels of the canvas."""
+    """Boxes and areas in pixels of the canvas; the semantic map in those of the resized image."""
     x, y = scale
     boxes = None
     if target.boxes is not None:
         boxes = target.boxes * target.boxes.new_tensor((x, y, x, y)) + target.boxes.new_tensor(offset * 2)
     area = None if target.area is None else target.area * (x * y)
-    return dataclasses.replace(target, size=size, boxes=boxes, area=area)
+    semantic = None if target.semantic is None else _sampled(target.semantic, size)
+    return dataclasses.replace(target, size=size, boxes=boxes, area=area, semantic=semantic)
+
+
+def _sampled(labels: Tensor, size: Size) -> Tensor:
+    """(..., H, W) at the centres of the cells of a grid of (height, width): nearest, as the image is resized.
+
+    Where a centre lies on the border of two pixels, the lower or right one is taken.
+    """
+    if labels.shape[-2:] == size:
+        return labels
+    # In integers: PyTorch's "nearest-exact" rounds in float32, and takes no int16 on some devices.
+    rows, columns = (
+        (2 * torch.arange(new, device=labels.device) + 1) * old // (2 * new)
+        for old, new in zip(labels.shape[-2:], size, strict=True)
+    )
+    return labels.index_select(-2, rows).index_select(-1, columns)
