@@ -13,6 +13,7 @@ import torch
 
 from vision_tasks.data.formats import shapes
 from vision_tasks.data.problems import Problems
+from vision_tasks.data.semantic_source import SemanticSource
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories, Masks, Polygons, Rle, Size, Target
 
@@ -39,6 +40,8 @@ class Records:
         names, name_ends: file names as UTF-8 in one row, and the (M,) int64 ends of each.
         shape_bytes, shape_starts: outlines as `formats.shapes` writes them, and (N,) int64 starts, -1 for none.
         folder: where the arrays are memory-mapped from, if they are.
+        semantic: the semantic maps of the same M images, None where the data set has none.
+        has_boxes: False if nobody annotated objects in the whole data set: its targets have no boxes at all.
     """
 
     image_ids: np.ndarray
@@ -61,6 +64,8 @@ class Records:
     source: Path
     has_shapes: bool
     folder: Path | None = None
+    semantic: SemanticSource | None = None
+    has_boxes: bool = True
 
     def __post_init__(self) -> None:
         m, n = len(self.image_ids), len(self.annotation_ids)
@@ -70,6 +75,8 @@ class Records:
         ]
         if wrong or lengths["first"] != m + 1 or int(self.first[-1]) != n:
             raise ValueError(f"Records: arrays do not fit together: {lengths}")
+        if self.semantic is not None and len(self.semantic) != m:
+            raise ValueError(f"Records: {m} images, but {len(self.semantic)} semantic maps")
         for name in ARRAYS:
             getattr(self, name).setflags(write=False)
 
@@ -79,7 +86,8 @@ class Records:
 
     def __repr__(self) -> str:
         counts = f"{len(self):,} images, {len(self.labels):,} annotations, {len(self.categories)} categories"
-        return f"Records({counts}, {str(self.source)!r})"
+        maps = "" if self.semantic is None else f", semantic maps of {len(self.semantic.categories)} categories"
+        return f"Records({counts}{maps}, {str(self.source)!r})"
 
     @cached_property
     def nbytes(self) -> int:
@@ -130,7 +138,10 @@ class Records:
         Returns:
             Boxes as float32 corners, labels, areas, crowd flags; masks as polygons or run lengths, None if nobody
             annotated any in the whole data set. With an unknown size, size is (0, 0) and boxes are not clipped above.
+            Without boxes (`has_boxes`) all of these are None. The semantic map is not read here.
         """
+        if not self.has_boxes:
+            return Target(image_id=int(self.image_ids[row]), size=size or self.size(row) or (0, 0))
         start, end = int(self.first[row]), int(self.first[row + 1])
         size = size or self.size(row)
         corners = clipped_corners(self.boxes[start:end], *(np.array([s]) for s in size or (0, 0)))
@@ -164,6 +175,7 @@ class Records:
             name_ends=np.cumsum([len(n) for n in names], dtype=np.int64),
             problems=self.problems.copy(),
             folder=None,
+            semantic=None if self.semantic is None else self.semantic.subset(rows),
         )
 
     def __getstate__(self) -> dict[str, Any]:
