@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from vision_tasks.backbones.dilation import adapt_channels
 from vision_tasks.errors import VisionTasksError
 
 
@@ -37,15 +39,18 @@ LEVELS = ("C1", "C2", "C3", "C4", "C5")
 
 
 class Backbone(nn.Module):
-    """A stack of stages; stage Cn's map is 2**n times smaller than the image.
+    """A stack of stages; stage Cn's map is 2**n times smaller than the image, if it was not dilated.
 
     Attributes:
         channels: of each map `forward` returns, by level name, finest first.
+        in_channels: of the images.
         left_out: how names start of the weights in a published file that the backbone has no use for.
     """
 
     channels: dict[str, int]
     left_out: tuple[str, ...] = ("fc.", "classifier.")
+    in_channels: int = 3
+    _input_weights: frozenset[str] = frozenset()
 
     def __init__(self, channels: dict[str, int]) -> None:
         super().__init__()
@@ -71,8 +76,37 @@ class Backbone(nn.Module):
         return features
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a published ImageNet file (name -> tensor) under the names they have here."""
-        return dict(state)
+        """Weights of a published ImageNet file (name -> tensor) under the names they have here.
+
+        Those of a convolution that reads RGB are made to read `in_channels` (`dilation.adapt_channels`).
+        """
+        renamed = {self.own_name(name): value for name, value in state.items()}
+        own = {name: len(self.get_parameter(name)[0]) for name in self._input_weights & renamed.keys()}
+        for name, width in own.items():
+            if renamed[name].ndim == 4 and renamed[name].shape[1] * self.in_channels == width * 3:
+                renamed[name] = adapt_channels(renamed[name], self.in_channels)
+        return renamed
+
+    def own_name(self, weight: str) -> str:
+        """The name here of a weight of a published file."""
+        return weight
+
+    def take_channels(self, in_channels: int) -> None:
+        """Let the first convolution of a network with random weights read so many channels instead of three."""
+        name, first = next((name, m) for name, m in self.named_modules() if isinstance(m, nn.Conv2d))
+        width = first.in_channels // 3 * in_channels
+        weight = torch.empty(first.out_channels, width, *first.kernel_size, device=first.weight.device)
+        first.in_channels, first.weight = width, nn.Parameter(weight)
+        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
+        self.in_channels, self._input_weights = in_channels, frozenset({f"{name}.weight"})
+
+    def dilate(self, output_stride: int) -> None:
+        """Make no map coarser than 1/output_stride (16 or 8): strides are taken out, what follows is dilated.
+
+        Raises:
+            NotImplementedError: the network cannot be taken apart that far.
+        """
+        raise NotImplementedError
 
     def freeze(self, trainable_stages: int) -> None:
         """Train only the last `trainable_stages` of the five; the others keep weights and statistics for good."""

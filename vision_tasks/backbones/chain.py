@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import nn
 
 from vision_tasks.backbones.base import LEVELS, NORMS, Backbone, check_levels
+from vision_tasks.backbones.dilation import dilated, is_strided
 
 
 class Chain(Backbone):
@@ -23,6 +24,7 @@ class Chain(Backbone):
         ends: Mapping[str, str],
         levels: Sequence[str],
         widths: Mapping[str, int] | None = None,
+        dilate_strided: bool = False,
     ) -> None:
         """
         Args:
@@ -32,6 +34,7 @@ class Chain(Backbone):
             ends: name of the last layer of each level, finest first.
             levels: those wanted.
             widths: channels of a level's map, where it is not the width of the last convolution before it.
+            dilate_strided: `dilate` also dilates the layer whose stride it takes out, by the dilation that follows.
 
         Raises:
             VisionTasksError: the network has no such level.
@@ -55,12 +58,25 @@ class Chain(Backbone):
         super().__init__(channels)
         for layer_name, layer in (pair for _, pairs in parts for pair in pairs):
             _place(self, layer_name, layer)
+        self._dilate_strided = dilate_strided
         self._parts = [(level, [layer_name for layer_name, _ in pairs]) for level, pairs in parts]
         own = self.state_dict().keys()
         self.left_out = tuple(weight for weight in body.state_dict() if weight not in own)
 
     def stages(self) -> Sequence[tuple[str, Sequence[nn.Module]]]:
         return [(level, [self.get_submodule(name) for name in names]) for level, names in self._parts]
+
+    def dilate(self, output_stride: int) -> None:
+        dilation = 1
+        for level, names in self._parts:
+            before, keeps_stride = dilation, 2 ** int(level[1]) <= output_stride
+            for name in () if keeps_stride else names:
+                for inner, layer in list(self.get_submodule(name).named_modules(prefix=name)):
+                    strided = is_strided(layer)
+                    dilation = 2 * before if strided else dilation
+                    self.set_submodule(
+                        inner, dilated(layer, before if strided and not self._dilate_strided else dilation)
+                    )
 
 
 def set_norm(body: nn.Module, norm: str, eps: float | None) -> None:

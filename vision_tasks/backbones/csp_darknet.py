@@ -49,12 +49,13 @@ class SPPBottleneck(nn.Module):
         hidden = channels // 2
         self.conv1 = ConvBlock(channels, hidden, 1)
         self.conv2 = ConvBlock(4 * hidden, channels, 1)
+        self.pool = nn.MaxPool2d(5, stride=1, padding=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) -> the same shape."""
         maps = [self.conv1(x)]
         for _ in range(3):  # a maximum over 5×5 of maxima over 5×5 is one over 9×9, and so on: a fifth of the work
-            maps.append(F.max_pool2d(maps[-1], 5, stride=1, padding=2))
+            maps.append(self.pool(maps[-1]))
         out: Tensor = self.conv2(torch.cat(maps, dim=1))
         return out
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from vision_tasks.backbones.chain import Chain, children_of, set_norm
 
@@ -14,8 +14,8 @@ from vision_tasks.backbones.chain import Chain, children_of, set_norm
 class DenseNet(Chain):
     """A chain that knows the names of torchvision's published files, which are older than its code."""
 
-    def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): t for name, t in state.items()}
+    def own_name(self, weight: str) -> str:
+        return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", weight)
 
 
 def densenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> DenseNet:

@@ -21,9 +21,11 @@ def mobilenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | Non
 
     A level ends with the last block before the next halving; C5 is the output of the last 1×1 convolution. There is one
     more level, "C5_first": the output of the first block at 1/32 of the size. torchvision's R-CNNs on MobileNets read
-    ("C5_first", "C5"), both at 1/32. Sides are rounded up.
+    ("C5_first", "C5"), both at 1/32. Sides are rounded up. With `output_stride` V3 also dilates the layers whose stride
+    is taken out, as torchvision's segmentation models do, whose weights are trained that way.
     """
     body = getattr(torchvision.models, name)(weights=None)
     set_norm(body, norm, norm_eps)
     ends = {level: f"features.{i}" for level, i in _ENDS[name].items()}
-    return Chain(name, body, children_of(body, "features"), ends, levels)
+    v3 = name.startswith("mobilenet_v3")
+    return Chain(name, body, children_of(body, "features"), ends, levels, dilate_strided=v3)

@@ -15,7 +15,7 @@ from vision_tasks.backbones.mobilenet import mobilenet
 from vision_tasks.backbones.regnet import regnet
 from vision_tasks.backbones.resnet import narrow_resnet, resnet
 from vision_tasks.backbones.squeezenet import squeezenet
-from vision_tasks.backbones.timm_backbone import TIMM, TimmBackbone
+from vision_tasks.backbones.timm_backbone import DILATED, TIMM, TimmBackbone
 from vision_tasks.backbones.vgg import vgg
 from vision_tasks.errors import VisionTasksError
 
@@ -62,7 +62,14 @@ def backbone_builder(name: str) -> Callable[..., Backbone]:
     return BACKBONES[name]
 
 
-def build_backbone(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Backbone:
+def build_backbone(
+    name: str,
+    norm: str,
+    levels: Sequence[str],
+    norm_eps: float | None = None,
+    output_stride: int = 32,
+    in_channels: int = 3,
+) -> Backbone:
     """A randomly initialised backbone.
 
     Args:
@@ -70,8 +77,26 @@ def build_backbone(name: str, norm: str, levels: Sequence[str], norm_eps: float 
         norm: what its batch norms become: "batch", "frozen" or "sync". Networks without batch norm ignore it.
         levels: maps that it returns, of "C1".."C5"; stages after the last of them are not built.
         norm_eps: added to the variance in batch norm; None is what its ImageNet weights were trained with.
+        output_stride: 32, 16 or 8. No map is coarser: strides are taken out of the last stages and what follows is
+            dilated, with weights and names unchanged. Levels keep their names: with 8, C3, C4 and C5 are equally large.
+        in_channels: of the images; weights of RGB adapt (`Backbone.rename`).
 
     Raises:
-        VisionTasksError: no such backbone, a level it does not have, or timm is missing.
+        VisionTasksError: no such backbone, a level it does not have, timm is missing, or it cannot be dilated.
+        ValueError: another output_stride, or no channels.
     """
-    return backbone_builder(name)(norm, levels, norm_eps)
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"output_stride must be 32, 16 or 8, not {output_stride}")
+    if in_channels < 1:
+        raise ValueError(f"in_channels must be at least 1, not {in_channels}")
+    if name.startswith(TIMM):
+        return TimmBackbone(name, norm, levels, norm_eps, output_stride, in_channels)
+    backbone = backbone_builder(name)(norm, levels, norm_eps)
+    if in_channels != 3:
+        backbone.take_channels(in_channels)
+    if output_stride < 32:
+        try:
+            backbone.dilate(output_stride)
+        except NotImplementedError:
+            raise VisionTasksError(f"The backbone {name} has no output stride but 32. {DILATED}") from None
+    return backbone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from vision_tasks.errors import VisionTasksError
 TIMM = "timm/"
 """How the names of these backbones begin."""
 
+DILATED = "All of torchvision's in BACKBONES, resnet50 for one, can be."
+"""For messages: which networks can have an output stride of 16 or 8."""
+
 
 class TimmBackbone(Backbone):
     """A network of timm built with `features_only`; needs the extra `[timm]`.
@@ -22,14 +25,24 @@ class TimmBackbone(Backbone):
     the whole timm network load by name (`rename`).
     """
 
-    def __init__(self, name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        norm: str,
+        levels: Sequence[str],
+        norm_eps: float | None = None,
+        output_stride: int = 32,
+        in_channels: int = 3,
+    ) -> None:
         """
         Args:
             name: "timm/" and timm's name, with or without a tag. Nothing is downloaded.
             norm, norm_eps: for its batch norms; other normalisations are left alone.
+            output_stride: 32, 16 or 8: no map is coarser; timm takes out strides and dilates what follows.
+            in_channels: of the images.
 
         Raises:
-            VisionTasksError: timm is not installed, knows no such network, or it gives no such maps.
+            VisionTasksError: timm is not installed, knows no such network, it gives no such maps, or cannot be dilated.
         """
         timm = _import_timm(name)
         whole = _network(timm, name)
@@ -37,7 +50,12 @@ class TimmBackbone(Backbone):
         places = {f"C{n}": i for n in range(1, 6) for i, (r, _) in enumerate(reductions) if r == 2**n}
         check_levels(name, levels, places)
         chosen = [level for level in places if level in levels]
-        body = _network(timm, name, features_only=True, out_indices=[places[level] for level in chosen])
+        options: dict[str, Any] = {} if in_channels == 3 else {"in_chans": in_channels}
+        if output_stride < 32:
+            options["output_stride"] = output_stride
+        body = _network(timm, name, features_only=True, out_indices=[places[level] for level in chosen], **options)
+        if max(body.feature_info.reduction()) > output_stride:
+            raise VisionTasksError(f"timm cannot dilate {name} to an output stride of {output_stride}. {DILATED}")
         super().__init__(dict(zip(chosen, body.feature_info.channels(), strict=True)))
         self._name = name
         self.body = _with_norm(timm, body, norm, norm_eps)
@@ -47,6 +65,13 @@ class TimmBackbone(Backbone):
         own = self.state_dict().keys()
         self._names = {weight: mine for weight in whole.state_dict() if (mine := _own_name(weight, own)) is not None}
         self.left_out = tuple(weight for weight in whole.state_dict() if weight not in self._names)
+        self.in_channels = in_channels
+        shapes = {
+            self._names[weight]: value.shape for weight, value in whole.state_dict().items() if weight in self._names
+        }
+        self._input_weights = frozenset(
+            mine for mine, p in self.named_parameters() if shapes.get(mine, p.shape) != p.shape
+        )
         for module in self._split()[1]:  # what a network keeps behind its last map would never get a gradient
             module.requires_grad_(False)
 
@@ -65,8 +90,8 @@ class TimmBackbone(Backbone):
             )
         super().freeze(trainable_stages)
 
-    def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {self._names.get(name, name): value for name, value in state.items()}
+    def own_name(self, weight: str) -> str:
+        return self._names.get(weight, weight)
 
     def _split(self) -> tuple[list[tuple[str, list[nn.Module]]], list[nn.Module]]:
         """Modules of each level, and those behind the last."""
@@ -114,7 +139,11 @@ def _network(timm: Any, name: str, **options: Any) -> Any:
     try:
         return timm.create_model(known, pretrained=False, **options)
     except Exception as error:  # networks raise what they like, and all of it means the same
-        raise VisionTasksError(f"timm cannot build {name} as a backbone ({error}). Choose another network.") from error
+        told = f" with {options}" if "output_stride" in options else ""
+        hint = f" {DILATED}" if told else ""
+        raise VisionTasksError(
+            f"timm cannot build {name} as a backbone{told} ({error}). Choose another network.{hint}"
+        ) from error
 
 
 def _with_norm(timm: Any, body: nn.Module, norm: str, eps: float | None) -> nn.Module:
