@@ -1,0 +1,156 @@
+"""From a network's low-resolution scores to a decision for every pixel of the original image, in bounded memory.
+
+Sampling is bilinear between the centres of cells, as `torch.nn.functional.interpolate` does it with
+`align_corners=False`; but straight from the network's grid to the original one, a band of rows at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vision_tasks.structures import Size
+
+BAND_BYTES = 64 << 20
+"""Memory a band of scores may take on a device; only the decision, 2 bytes a pixel, is kept. On a CPU a quarter of it,
+which stays nearer to the caches."""
+
+Pair = tuple[float, float]
+"""(x, y)."""
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Linear interpolation along one axis: output i is (1 - weight[i]) · input[low[i]] + weight[i] · input[high[i]].
+
+    Attributes:
+        low, high: (N,) int64, `low` never falls. weight: (N,) float32 in 0..1.
+    """
+
+    low: Tensor
+    high: Tensor
+    weight: Tensor
+
+    def part(self, start: int, stop: int) -> tuple[Taps, int, int]:
+        """Outputs `start` to `stop` on their own, and the first and one past the last input that they read."""
+        first, last = int(self.low[start]), int(self.high[stop - 1]) + 1
+        return (
+            Taps(self.low[start:stop] - first, self.high[start:stop] - first, self.weight[start:stop]),
+            first,
+            last,
+        )
+
+    def to(self, device: torch.device) -> Taps:
+        """On another device."""
+        return Taps(self.low.to(device), self.high.to(device), self.weight.to(device))
+
+
+def taps(length: int, scale: float, offset: float, cells: int, canvas: int) -> Taps:
+    """Where the centres of `length` original pixels lie in a row of `cells` that spans `canvas` network pixels.
+
+    Args:
+        length: original pixels. scale, offset: network position = original position · scale + offset.
+        cells: of the map. canvas: network pixels that they cover.
+
+    Returns:
+        Taps on the CPU. With scale 1, offset 0 and `length == canvas` exactly those of `interpolate`: its positions
+        are rounded to float32 in the same places.
+    """
+    network = ((torch.arange(length, dtype=torch.float64) + 0.5) * scale + offset).to(torch.float32)
+    position = (network * (cells / canvas) - 0.5).clamp_(0, cells - 1)
+    low = position.to(torch.int64)
+    return Taps(low, (low + 1).clamp_(max=cells - 1), position - low)
+
+
+def sample(scores: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """(K, h, w) float scores at the crossings of `rows` and `columns`, on its device: (K, H, W) float32.
+
+    Columns go first: an enlarged map has fewer rows then, and rows are copied whole.
+    """
+    wide = _blend(scores.to(torch.float32), columns, 2)
+    return _blend(wide, rows, 1)
+
+
+def _blend(scores: Tensor, along: Taps, dim: int) -> Tensor:
+    weight = along.weight if dim == 2 else along.weight[:, None]
+    high = scores.index_select(dim, along.high).mul_(weight)
+    # Fused in this order it is what `interpolate` computes on a CPU, to the bit.
+    return high.addcmul_(scores.index_select(dim, along.low), 1 - weight)
+
+
+def sample_rows(
+    scores: Tensor, rows: Taps, columns: Taps, band_bytes: int | None = None
+) -> Iterator[tuple[int, int, Tensor]]:
+    """`sample` in bands of rows from the top: (start, stop, (K, stop - start, W) float32), each to be used at once.
+
+    Args:
+        scores: (K, h, w). rows, columns: on the CPU. band_bytes: what a band may take with all that its making needs,
+            though never less than one row; None: `BAND_BYTES`.
+    """
+    if band_bytes is None:
+        band_bytes = BAND_BYTES // 4 if scores.device.type == "cpu" else BAND_BYTES
+    wanted, row_bytes = len(rows.low), 4 * max(1, scores.shape[0] * len(columns.low))
+    columns = columns.to(scores.device)
+    # A band lives with its copy at the upper and lower taps, and with the rows of the map that it reads, twice.
+    density = scores.shape[1] / max(1, wanted)
+    count = max(1, int(band_bytes / (row_bytes * (2 + 2 * density))))
+    for start in range(0, wanted, count):
+        stop = min(start + count, wanted)
+        part, first, last = rows.part(start, stop)
+        yield start, stop, sample(scores[:, first:last], part.to(scores.device), columns)
+
+
+def decide(
+    logits: Tensor,
+    size: Size,
+    scale: Pair,
+    offset: Pair,
+    canvas: Size,
+    multi_label: bool = False,
+    threshold: float = 0.5,
+    band_bytes: int | None = None,
+) -> Tensor:
+    """The category of every original pixel, from the scores at its centre.
+
+    Args:
+        logits: (K, h, w) of one image, of any stride: its cells cover the canvas evenly. Probabilities do as well for
+            the best category.
+        size: (height, width) of the original image.
+        scale, offset: (x, y) each; network pixels = original pixels · scale + offset.
+        canvas: (height, width) in network pixels.
+        multi_label: decide each category on its own.
+        threshold: probability above which a category is there; for `multi_label`.
+        band_bytes: memory for scores at full size; None: `BAND_BYTES`.
+
+    Returns:
+        (H, W) int16 labels, the first of equals; or (K, H, W) bool. On the device of the logits. Equal to
+        `interpolate` and `argmax` where scale is 1 and offset 0.
+
+    Raises:
+        ValueError: no category, or more than int16 counts.
+    """
+    if not 1 <= len(logits) <= 1 << 15:
+        raise ValueError(f"decide: a map needs 1 to 32768 categories, not {len(logits)}")
+    rows = taps(size[0], scale[1], offset[1], logits.shape[1], canvas[0])
+    columns = taps(size[1], scale[0], offset[0], logits.shape[2], canvas[1])
+    limit = logit(threshold)
+    shape = (len(logits), *size) if multi_label else size
+    decided = torch.empty(shape, dtype=torch.bool if multi_label else torch.int16, device=logits.device)
+    for start, stop, band in sample_rows(logits, rows, columns, band_bytes):
+        if multi_label:
+            decided[:, start:stop] = band > limit
+        else:
+            # `max` runs along the rows of a plane; `argmax` gathers pixel by pixel, and is three times as slow.
+            decided[start:stop] = band.max(dim=0).indices
+    return decided
+
+
+def logit(probability: float) -> float:
+    """What a sigmoid turns into this probability; ±inf for 0 and 1."""
+    if not 0 < probability < 1:
+        return -math.inf if probability <= 0 else math.inf
+    return math.log(probability / (1 - probability))
