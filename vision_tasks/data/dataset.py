@@ -104,10 +104,10 @@ class DetectionDataset(Dataset[Sample]):
         return self._read(Request(row))
 
     def has_annotations(self, row: int) -> bool:
-        """Whether the file states any for the image, sound or not, or may have a map; nothing is read for it."""
-        return getattr(self.records, "semantic", None) is not None or bool(
-            self.records.first[row + 1] > self.records.first[row]
-        )
+        """Whether the file states objects, sound or not, or a semantic map for the image; nothing is read for it."""
+        source = self.records.semantic
+        stated = bool(self.records.first[row + 1] > self.records.first[row])
+        return stated or (source is not None and source.has(row))
 
     def _read(self, request: Request) -> Sample:
         unreadable: list[Unreadable] = []
@@ -135,9 +135,7 @@ class DetectionDataset(Dataset[Sample]):
             ImageError: the map cannot be read, or is of another size.
         """
         target = self.records.target(row, size)
-        if not getattr(self.records, "has_boxes", True):
-            target = Target(target.image_id, target.size)
-        source = getattr(self.records, "semantic", None)
+        source = self.records.semantic
         semantic = None if source is None else source.read(row, size)
         return target if semantic is None else replace(target, semantic=torch.from_numpy(semantic))
 
@@ -151,7 +149,7 @@ class RawBatch:
     """Decoded, augmented, unnormalised images of unequal sizes; the model's `preprocess` resizes and pads them.
 
     Attributes:
-        images: B tensors (C, H, W) uint8 or uint16, three channels are RGB. B is zero if no image could be read (evaluation).
+        images: B tensors (C, H, W) uint8 or uint16, three are RGB. B is zero if no image could be read (evaluation).
         targets: B truths, each on its image's grid.
         min_size: shortest side to resize this batch to, or None for the model's own.
         unreadable: images that could not be read: replaced in training, missing here in evaluation.

@@ -183,8 +183,15 @@ def _move(step: Any, image: np.ndarray, target: Target, origin: float | None) ->
 
 
 def _move_bitmap(step: Any, bitmap: np.ndarray) -> np.ndarray:
-    """The bitmap (H, W) as the step moved the image, with the numbers it drew for that."""
-    moved: np.ndarray = step.apply_with_params(step.params, mask=bitmap)["mask"]
+    """The bitmap (H, W) as the step moved the image, with the numbers it drew for that; 0 outside in any case."""
+    own = {name: getattr(step, name) for name in ("border_mode", "fill_mask") if hasattr(step, name)}
+    try:
+        for name in own:
+            setattr(step, name, 0)  # 0 is also cv2.BORDER_CONSTANT
+        moved: np.ndarray = step.apply_with_params(step.params, mask=bitmap)["mask"]
+    finally:
+        for name, value in own.items():
+            setattr(step, name, value)
     return moved
 
 
