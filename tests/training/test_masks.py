@@ -52,7 +52,7 @@ def test_a_run_with_masks(recipe: Callable[..., Config], scenes: Path, monkeypat
     config = recipe("model=mask_rcnn", *small, "model.mask_channels=16", "train.epochs=1", "run.name=masks")
     done = run.fit(config)
     assert set(done.summaries) == {"bbox", "segm"}
-    assert done.best_ap == done.summaries["segm"].numbers["AP"]
+    assert done.best_score == done.summaries["segm"].numbers["AP"]
     page = report(done, config)
     assert page is not None
     text = page.read_text()
@@ -60,7 +60,7 @@ def test_a_run_with_masks(recipe: Callable[..., Config], scenes: Path, monkeypat
     assert "masks: at IoU 0.50" in text
     with (done.folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[-1]["segm/AP"]) == done.best_ap
+    assert float(rows[-1]["segm/AP"]) == done.best_score
     assert all(float(row["loss/objects/mask"]) > 0 for row in rows if row["loss"])
 
     command(monkeypatch, "evaluate", done.best, "--device", "cpu", "data.workers=0")

@@ -61,7 +61,7 @@ def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Pa
     reference.accumulate()
     reference.summarize()
     assert len(json.loads((tmp_path / "results.json").read_text())) > 50
-    assert list(evaluation.summary.numbers.values()) == pytest.approx(list(reference.stats), abs=1e-9)
+    assert list(evaluation.summaries["bbox"].numbers.values()) == pytest.approx(list(reference.stats), abs=1e-9)
 
 
 def test_batch_norm_counts_every_step_and_no_evaluation(recipe: Recipe) -> None:
@@ -153,7 +153,7 @@ def test_without_validation_data_best_is_the_last(recipe: Recipe, scenes: Path) 
     train = scenes / "annotations" / "instances_train.json"
     config = recipe("train.epochs=1", f"data={train}", "run.name=no-val")
     done = run.fit(config)
-    assert done.summary is None
+    assert done.score is None
     assert done.best is not None
     assert report(done, config) == done.folder / "index.html"
     assert len(vt.load(done.best).categories) == 5
@@ -194,13 +194,13 @@ def test_validation_may_number_its_categories_differently(
         f"data.val.images={scenes}/images/val",
     )  # fmt: skip
     renumbered = run.fit(config)
-    assert plain.summary.numbers["AR100"] > 0.01, "nothing was found, so the comparison says nothing"
-    assert renumbered.summary.numbers == plain.summary.numbers
+    assert plain.summaries["bbox"].numbers["AR100"] > 0.01, "nothing was found, so the comparison says nothing"
+    assert renumbered.summaries["bbox"].numbers == plain.summaries["bbox"].numbers
     model = vt.load(renumbered.best)
     ids = model.categories.ids
     # The mean over categories sums them in the file's order: another last bit.
-    same = pytest.approx(plain.summary.numbers, rel=1e-12, abs=0)
-    assert evaluate(model, config.data, settings=config.train).summary.numbers == same
+    same = pytest.approx(plain.summaries["bbox"].numbers, rel=1e-12, abs=0)
+    assert evaluate(model, config.data, settings=config.train).summaries["bbox"].numbers == same
     assert model.categories.ids == ids
 
 

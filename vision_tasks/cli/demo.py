@@ -61,18 +61,19 @@ def run(folder: Path, out: Path, steps: int | None) -> None:
         task = bar.add_task("making scenes", total=None)
         generate_scenes(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
 
-    from vision_tasks.training.report import per_category, report
+    from vision_tasks.training.report import report, tables
     from vision_tasks.training.run import fit
 
     config = demo_config(folder, out, steps or STEPS)
     say(f"Training a small Faster R-CNN from nothing, {steps or STEPS} steps on the CPU ...")
     done = fit(config, console=screen)
-    if done.interrupted or done.summary is None:
+    if done.interrupted or done.score is None:
         say("Stopped.")
         raise SystemExit(130)
     page = report(done, config)
-    say(table(per_category(done.summaries), ["name", "truths", "AP", "AP50", "AP75"]))
-    numbers = done.summary.numbers
+    for rows in tables(done.summaries).values():
+        say(table(rows, ["name", "truths", "AP", "AP50", "AP75"]))
+    numbers = done.summaries["bbox"].numbers
     took = time.monotonic() - began
     say(f"\nAP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f} on held-out scenes, {took:.0f} s in all.")
     say(f"Look at the boxes: {page}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vision_tasks.cli.console import console, make_folder, say, table
 
+if TYPE_CHECKING:
+    from vision_tasks.training.judging import Summaries
+
 
 def run(checkpoint: Path, options: list[str], split: str, out: Path | None, device: str) -> None:
-    """Print the twelve numbers and the table per category; write results.json, curves and a page.
+    """Print a table per category and the numbers of each kind the model can be judged by; write curves and a page.
 
-    Of a model with masks all of these are of boxes and of masks, whose rows are in results-segm.json.
+    Rows of boxes in COCO form are in results.json, those of masks in results-segm.json.
     """
     from vision_tasks.config import TrainConfig, load_config
     from vision_tasks.errors import VisionTasksError
@@ -18,8 +22,8 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
     from vision_tasks.metrics.coco_results import write_results
     from vision_tasks.models.checkpoint import load
     from vision_tasks.training.evaluation import default_data, evaluate
-    from vision_tasks.training.module import numbers_of
-    from vision_tasks.training.report import COLUMNS, per_category, plot_curves
+    from vision_tasks.training.judging import numbers_of
+    from vision_tasks.training.report import plot_curves, tables
     from vision_tasks.visualize.page import write_page
 
     if split not in ("val", "train"):
@@ -42,23 +46,34 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
     for kind, results in done.results.items():
         write_results(out / ("results.json" if kind == "bbox" else f"results-{kind}.json"), results)
     curves = plot_curves(done.summaries, out)
-    rows = per_category(done.summaries)
+    found = tables(done.summaries)
     page = write_page(
         out / "index.html",
         f"{checkpoint.parent.name}/{checkpoint.name} on {split}",
         metrics=numbers_of(done.summaries),
-        per_category=rows,
+        tables=found,
         curves=curves,
         commands=[f"vision-tasks predict {checkpoint} YOUR_IMAGES"],
     )
-    say(table(rows, list(rows[0]) if rows else list(COLUMNS)))
-    say()
-    if len(done.summaries) > 1:
-        say("       boxes   masks")
-    for name in done.summary.numbers:
-        values = (s.numbers[name] for s in done.summaries.values())
-        say(f"{name:6} " + "  ".join("–     " if value == -1 else f"{value:.4f}" for value in values).rstrip())
+    for rows in found.values():
+        say(table(rows, list(rows[0])))
+        say()
+    _say_numbers(done.summaries)
     if done.unreadable:
         say(f"{len(done.unreadable)} images could not be read and were left out.")
     say(f"\nResults, curves and a page: {page}")
     say(f"Next:\n  vision-tasks predict {checkpoint} YOUR_IMAGES")
+
+
+def _say_numbers(summaries: Summaries) -> None:
+    """A line for each number; boxes and masks, whose numbers have the same names, side by side."""
+    if "segm" in summaries:
+        say("       boxes   masks")
+    for kind, summary in summaries.items():
+        if kind == "segm":
+            continue
+        both = [summary, summaries["segm"]] if kind == "bbox" and "segm" in summaries else [summary]
+        width = max(6, *(len(name) for name in summary.numbers))
+        for name in summary.numbers:
+            values = (s.numbers[name] for s in both)
+            say(f"{name:{width}} " + "  ".join("–     " if v == -1 else f"{v:.4f}" for v in values).rstrip())

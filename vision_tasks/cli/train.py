@@ -49,8 +49,8 @@ def run(options: list[str], resume: Path | None) -> None:
     if page is None:  # not the first of several processes
         return
     say(f"Run folder: {done.folder}")
-    if done.summary is not None:
-        say(f"Best AP {done.best_ap:.3f}. Curves and samples: {page}")
+    if done.score is not None:
+        say(f"Best {done.score[0]} {done.best_score:.3f}. Curves and samples: {page}")
     say("Next:")
     say(f"  vision-tasks evaluate {done.best}")
     say(f"  vision-tasks predict {done.best} YOUR_IMAGES")

@@ -57,6 +57,11 @@ class CocoMetric(Metric):
         self.add_state("images", default=[], dist_reduce_fx="cat")
         self.add_state("detections", default=[], dist_reduce_fx="cat")
 
+    @property
+    def kind(self) -> str:
+        """Of its summary among those of a run: the `iou_type`."""
+        return self.iou_type
+
     def update(
         self, predictions: Sequence[Prediction] | Detections, image_ids: Sequence[int] | np.ndarray | Tensor
     ) -> None:

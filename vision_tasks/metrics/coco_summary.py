@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -92,6 +93,8 @@ class CocoSummary:
         thresholds: (K,) float64 score from which on F1 at IoU 0.5 is best; NaN where nothing was found.
         f1: (K,) float64 that best F1, 0 where nothing was found, NaN without truth.
     """
+
+    main: ClassVar[str] = "AP"
 
     tables: MatchTables
     precision: np.ndarray

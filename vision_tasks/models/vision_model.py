@@ -17,7 +17,6 @@ from vision_tasks.necks.base import Neck
 from vision_tasks.ops.boxes import clip
 from vision_tasks.structures import Batch, Categories, Masks, Prediction, Target
 
-
 if TYPE_CHECKING:
     from vision_tasks.ops.panoptic import PanopticRule
 

@@ -18,7 +18,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vision_tasks.data.dataset import RawBatch
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.checkpoint import save
-from vision_tasks.training.module import TrainingModule, numbers_of
+from vision_tasks.training.judging import numbers_of
+from vision_tasks.training.module import TrainingModule
 
 log = logging.getLogger("vision_tasks")
 
@@ -133,15 +134,15 @@ class NonFiniteGuard(Callback):
 
 
 class Checkpoints(Callback):
-    """`last.ckpt` with everything needed to resume, `best.ckpt` with the weights of the best AP (of the masks, if the
-    model predicts them); early stop.
+    """`last.ckpt` with everything needed to resume, `best.ckpt` with the weights of the best score (see
+    `judging.score`); early stop.
 
     Files appear whole or not at all. Without validation data, best is the last.
     """
 
     def __init__(self, folder: Path, guard: NonFiniteGuard, patience: int | None = None) -> None:
         self.folder, self.guard, self.patience = folder, guard, patience
-        self.best = -2.0  # COCO's AP is -1 where there is no truth
+        self.best = -2.0  # numbers are -1 where there is no truth
         self.best_step = 0
         self.waited = 0
 
@@ -153,22 +154,22 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        if module.summary is not None and trainer.state.fn == "fit":
+        if module.score is not None and trainer.state.fn == "fit":
             self.judge(trainer, module)
 
     def judge(self, trainer: Trainer, module: TrainingModule) -> None:
         """Keep the weights if the evaluation just made is the best so far; count how long it has not been."""
-        assert module.summary is not None
+        assert module.score is not None
         self.guard.check(trainer)
-        ap = module.summary.numbers["AP"]
-        if ap > self.best:
-            self.best, self.best_step, self.waited = ap, trainer.global_step, 0
+        name, value = module.score
+        if value > self.best:
+            self.best, self.best_step, self.waited = value, trainer.global_step, 0
             if trainer.is_global_zero:
                 save(module.best_model, self.folder / "best.ckpt")
         else:
             self.waited += 1
             if self.patience is not None and self.waited >= self.patience:
-                log.info("No better AP in %d evaluations: training ends early.", self.waited)
+                log.info("No better %s in %d evaluations: training ends early.", name, self.waited)
                 trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:

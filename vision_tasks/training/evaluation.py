@@ -11,11 +11,10 @@ from vision_tasks.config import DataConfig, Split, TrainConfig
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.metrics.coco_summary import CocoSummary
-from vision_tasks.metrics.coco_truth import IouType
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
-from vision_tasks.training.module import Results, TrainingModule, judged_by
+from vision_tasks.training.judging import Summaries
+from vision_tasks.training.module import Results, TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.run import make_trainer, quiet_lightning
 from vision_tasks.training.splits import metrics_for, read_split, split_of
@@ -23,22 +22,15 @@ from vision_tasks.training.splits import metrics_for, read_split, split_of
 
 @dataclass
 class Evaluation:
-    """Attributes: summaries, by "bbox" and, if the model has masks that can be judged, by "segm", each with `numbers`,
-    `per_category` and curves; results, rows in COCO form for each; records, as read; unreadable, image id -> reason,
-    of images that were left out."""
+    """Attributes: summaries, by kind ("bbox", "segm", "semantic", "panoptic"), each with `numbers` and
+    `per_category`; results, rows in COCO form of boxes and masks; records, as read; unreadable, image id -> reason, of
+    images that were left out."""
 
-    summaries: dict[IouType, CocoSummary]
+    summaries: Summaries
     results: Results
     records: Records
     unreadable: dict[int, str]
     is_first_rank: bool
-
-    @property
-    def summary(self) -> CocoSummary:
-        """Of the masks if they were judged, else of the boxes."""
-        summary = judged_by(self.summaries)
-        assert summary is not None
-        return summary
 
 
 def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings: TrainConfig | None = None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from vision_tasks.config import TrainConfig
@@ -17,17 +17,17 @@ from vision_tasks.data.dataset import RawBatch
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_results import results_of
-from vision_tasks.metrics.coco_summary import CocoSummary
-from vision_tasks.metrics.coco_truth import IouType
 from vision_tasks.models.checkpoint import KEY, describe
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.masks import to_rles
 from vision_tasks.structures import Masks, Polygons, Prediction, Rle
 from vision_tasks.training.averaging import AveragedModel
+from vision_tasks.training.judging import Judge, Summaries, score
 from vision_tasks.training.optimizer import make_optimizer, make_schedule
+from vision_tasks.training.panoptic_truth import panoptic_pairs
 
-Results = dict[IouType, list[dict[str, Any]]]
-"""Rows in COCO form, for each metric."""
+Results = dict[str, list[dict[str, Any]]]
+"""Rows in COCO form, by "bbox" and "segm"."""
 
 
 class TrainingModule(LightningModule):
@@ -35,36 +35,36 @@ class TrainingModule(LightningModule):
 
     Attributes:
         model: what learns. averaged: its moving average, if asked for; then this is what is evaluated and kept.
-        metrics: COCO mAP of the validation data by "bbox", and by "segm" if the model predicts masks; or empty.
-        summaries: of the last evaluation, by metric. evaluated_at: the step it was made after.
-        results: rows in COCO form of the last evaluation by metric, if `keep_results` (all ranks' on rank 0).
+        metrics: what the validation data allow to judge the model by, by kind (see `splits.metrics_for`); or empty.
+        summaries: of the last evaluation, by kind. evaluated_at: the step it was made after.
+        results: rows in COCO form of the last evaluation by kind, if `keep_results` (all ranks' on rank 0).
     """
 
     def __init__(
         self,
         model: VisionModel,
         config: TrainConfig | None = None,
-        metrics: Iterable[CocoMetric] = (),
+        metrics: Iterable[Judge] = (),
         batch_size: int = 1,
         keep_results: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config or TrainConfig()
-        self.metrics = nn.ModuleDict({metric.iou_type: metric for metric in metrics})
+        self.metrics = nn.ModuleDict({metric.kind: metric for metric in metrics})  # type: ignore[misc]  # a Judge is a Metric
         self.batch_size = batch_size
         self.keep_results = keep_results
         self.results: Results = {}
-        self.summaries: dict[IouType, CocoSummary] = {}
+        self.summaries: Summaries = {}
         self.evaluated_at = 0
         self.averaged: AveragedModel | None = None
         if self.config.average is not None:
             self.averaged = AveragedModel(model, self.config.average)
 
     @property
-    def summary(self) -> CocoSummary | None:
-        """What the best model is judged by: masks if they are, else boxes."""
-        return judged_by(self.summaries)
+    def score(self) -> tuple[str, float] | None:
+        """Name and value of what the best model is judged by; None if nothing was evaluated."""
+        return score(self.summaries)
 
     @property
     def best_model(self) -> VisionModel:
@@ -91,12 +91,13 @@ class TrainingModule(LightningModule):
         """
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         torch.manual_seed(hash((self.config.seed, progress.processed, self.trainer.global_rank)))
-        batch = self.model.preprocess(raw.images, raw.targets, raw.min_size)
+        batch = self.model.preprocess(raw.images, raw.targets, raw.min_size, raw.size)
         losses = self.model.losses(batch)
-        weights = self.config.loss_weights
-        if weights.keys() - losses.keys():
-            unknown, known = ", ".join(sorted(weights.keys() - losses.keys())), ", ".join(losses)
+        asked = self.config.loss_weights
+        if asked.keys() - losses.keys():
+            unknown, known = ", ".join(sorted(asked.keys() - losses.keys())), ", ".join(losses)
             raise VisionTasksError(f"train.loss_weights names {unknown}; the model's losses are {known}.")
+        weights = self.model.loss_weights | asked
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return {"loss": total, "losses": {name: loss.detach() for name, loss in losses.items()}}
 
@@ -132,17 +133,22 @@ class TrainingModule(LightningModule):
             return
         model = self.best_model
         predictions = [p.to("cpu") for p in model.predict(model.preprocess(raw.images))]
-        for number, (kind, metric) in enumerate(self._typed_metrics()):
-            if number == 0:
-                known = torch.isin(torch.tensor(model.categories.ids), torch.tensor(metric.truth.category_ids))
-                predictions = [_encoded(_only(p, known)) for p in predictions]
-            metric.update(predictions, raw.image_ids)
-            if self.keep_results:
-                for prediction, image_id in zip(predictions, raw.image_ids, strict=True):
-                    self.results.setdefault(kind, []).extend(results_of(prediction, image_id, kind))
+        targets = [target.to("cpu") for target in raw.targets]
+        found: list[Prediction] = []  # what the truth of objects knows, with masks as run lengths
+        for kind, metric in self._typed_metrics():
+            if kind == "panoptic":
+                metric.update(*panoptic_pairs(predictions, targets, model.panoptic.void if model.panoptic else ()))
+            elif not isinstance(metric, CocoMetric):
+                metric.update(predictions, targets)
+            else:
+                found = found or [_encoded(p) for p in _known(predictions, metric)]
+                metric.update(found, raw.image_ids)
+                if self.keep_results:
+                    for prediction, image_id in zip(found, raw.image_ids, strict=True):
+                        self.results.setdefault(kind, []).extend(results_of(prediction, image_id, metric.iou_type))
 
     def on_validation_epoch_end(self) -> None:
-        """The twelve numbers of each metric, equal on all ranks."""
+        """The numbers of each metric, equal on all ranks."""
         for kind, metric in self._typed_metrics():
             self.summaries[kind] = metric.summary()
             metric.reset()
@@ -150,27 +156,16 @@ class TrainingModule(LightningModule):
         if self.keep_results and self.trainer.world_size > 1:
             gathered: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(gathered, self.results)
-            for kind, _ in self._typed_metrics():
+            for kind in {kind for results in gathered for kind in results}:
                 rows = (row for results in gathered for row in results.get(kind, []))
                 self.results[kind] = sorted(rows, key=lambda row: int(row["image_id"]))
 
-    def _typed_metrics(self) -> list[tuple[IouType, CocoMetric]]:
-        return [(metric.iou_type, metric) for metric in self.metrics.values() if isinstance(metric, CocoMetric)]
+    def _typed_metrics(self) -> list[tuple[str, Judge]]:
+        return [(kind, cast(Judge, metric)) for kind, metric in self.metrics.items()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint whole: `vision_tasks.load` needs nothing else."""
         checkpoint[KEY] = describe(self.model)
-
-
-def judged_by(summaries: Mapping[IouType, CocoSummary]) -> CocoSummary | None:
-    """Of masks if there is one, else of boxes; None if nothing was evaluated."""
-    return summaries.get("segm") or summaries.get("bbox")
-
-
-def numbers_of(summaries: Mapping[IouType, CocoSummary]) -> dict[str, float]:
-    """The twelve numbers of the boxes by their names, those of the masks as "segm/AP" and so on."""
-    prefix = {"bbox": "", "segm": "segm/"}
-    return {prefix[kind] + name: value for kind, s in summaries.items() for name, value in s.numbers.items()}
 
 
 def _encoded(prediction: Prediction) -> Prediction:
@@ -181,6 +176,9 @@ def _encoded(prediction: Prediction) -> Prediction:
     return replace(prediction, masks=Masks(prediction.size, shapes=rles))
 
 
-def _only(prediction: Prediction, known: Tensor) -> Prediction:
+def _known(predictions: Sequence[Prediction], metric: CocoMetric) -> list[Prediction]:
     """Without detections of categories that the truth does not know."""
-    return prediction if prediction.labels is None or bool(known.all()) else prediction[known[prediction.labels]]
+    known = torch.isin(torch.tensor(predictions[0].categories.ids), torch.tensor(metric.truth.category_ids))
+    if bool(known.all()):
+        return list(predictions)
+    return [p if p.labels is None else p[known[p.labels]] for p in predictions]

@@ -9,12 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from vision_tasks.training.judging import in_short
 from vision_tasks.training.module import TrainingModule
 
 _LINE_EVERY = 20.0  # seconds, where there is no terminal
 _LOOK_EVERY = 10  # steps between looks at the loss, which lives on the device
-
-_WHAT = {"bbox": "", "segm": "masks "}
 
 
 class TrainingProgress(Callback):
@@ -26,7 +25,7 @@ class TrainingProgress(Callback):
         self._task = self._validation = TaskID(0)
         self._loss = self._shown_at = self._began_at = 0.0
         self._began_step = 0
-        self._ap = ""
+        self._score = ""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._began_at = self._shown_at = time.monotonic()
@@ -45,14 +44,14 @@ class TrainingProgress(Callback):
         now, step = time.monotonic(), trainer.global_step
         rate = (step - self._began_step) / max(now - self._began_at, 1e-9)
         if self._bar is not None:
-            note = f"{rate:.2f} steps/s  epoch {trainer.current_epoch + 1}  loss {self._loss:.3f}{self._ap}"
+            note = f"{rate:.2f} steps/s  epoch {trainer.current_epoch + 1}  loss {self._loss:.3f}{self._score}"
             self._bar.update(self._task, completed=step, note=note)
         elif trainer.is_global_zero and now - self._shown_at > _LINE_EVERY:
             self._shown_at = now
             total = int(trainer.estimated_stepping_batches)
             left = (total - step) / rate if rate else 0.0
             self.console.print(
-                f"step {step}/{total}  epoch {trainer.current_epoch + 1}  loss {self._loss:.3f}{self._ap}  "
+                f"step {step}/{total}  epoch {trainer.current_epoch + 1}  loss {self._loss:.3f}{self._score}  "
                 f"{rate:.2f} steps/s  {_clock(left)} left"
             )
 
@@ -76,13 +75,12 @@ class TrainingProgress(Callback):
             self._bar.remove_task(self._validation)
             if trainer.state.fn == "validate":
                 self._stop()
-        if module.summary is None or trainer.state.fn != "fit" or not trainer.is_global_zero:
+        if module.score is None or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        scores = {kind: s.numbers for kind, s in module.summaries.items()}
-        words = ", ".join(f"{_WHAT[kind]}AP {n['AP']:.3f}, AP50 {n['AP50']:.3f}" for kind, n in scores.items())
-        self._ap = f"  AP {module.summary.numbers['AP']:.3f}"
+        name, value = module.score
+        self._score = f"  {name} {value:.3f}"
         self.console.print(
-            f"epoch {trainer.current_epoch + 1}: {words}, loss {self._loss:.3f}, "
+            f"epoch {trainer.current_epoch + 1}: {in_short(module.summaries)}, loss {self._loss:.3f}, "
             f"after {_clock(time.monotonic() - self._began_at)}"
         )
 

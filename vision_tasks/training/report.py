@@ -13,8 +13,7 @@ from vision_tasks.data.images import ImageError, read_image
 from vision_tasks.data.records import Records
 from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.coco_summary import RECALLS, CocoSummary
-from vision_tasks.metrics.coco_truth import IouType
-from vision_tasks.training.module import numbers_of
+from vision_tasks.training.judging import Summary, numbers_of
 from vision_tasks.training.run import Run
 from vision_tasks.visualize.comparison import draw_comparison
 from vision_tasks.visualize.curves import plot_precision_recall, plot_training
@@ -41,7 +40,7 @@ def report(run: Run, config: Config) -> Path | None:
         run.folder / "index.html",
         f"{config.model['name']}: {run.folder.name}",
         metrics=numbers_of(run.summaries),
-        per_category=per_category(run.summaries),
+        tables=tables(run.summaries),
         images=images,
         curves=curves,
         commands=[f"vision-tasks evaluate {run.best}", f"vision-tasks predict {run.best} YOUR_IMAGES"],
@@ -49,24 +48,31 @@ def report(run: Run, config: Config) -> Path | None:
     )
 
 
-def per_category(summaries: Mapping[IouType, CocoSummary]) -> list[dict[str, object]]:
-    """Rows of the table per category, without ids: of the boxes, then the masks' AP if they were judged."""
-    if not summaries:
-        return []
-    rows: list[dict[str, object]] = [{c: row[c] for c in COLUMNS} for row in summaries["bbox"].per_category]
-    if "segm" in summaries:
-        for row, masks in zip(rows, summaries["segm"].per_category, strict=True):
-            row |= {f"segm/{c}": masks[c] for c in ("AP", "AP50", "AP75")}
-    return rows
+def tables(summaries: Mapping[str, Summary]) -> dict[str, list[dict[str, object]]]:
+    """Title -> rows per category, without ids: objects (AP of boxes, then of masks), maps, panoptic segments."""
+    found: dict[str, list[dict[str, object]]] = {}
+    if "bbox" in summaries:
+        rows: list[dict[str, object]] = [{c: row[c] for c in COLUMNS} for row in summaries["bbox"].per_category]
+        if "segm" in summaries:
+            for row, masks in zip(rows, summaries["segm"].per_category, strict=True):
+                row |= {f"segm/{c}": masks[c] for c in ("AP", "AP50", "AP75")}
+        found["Per category"] = rows
+    for kind, title in (("semantic", "Maps per category"), ("panoptic", "Panoptic segments per category")):
+        if kind in summaries:
+            found[title] = [{k: v for k, v in row.items() if k != "id"} for row in summaries[kind].per_category]
+    return found
 
 
-def plot_curves(summaries: Mapping[IouType, CocoSummary], folder: Path) -> list[Path]:
-    """Precision against recall at all ten overlaps, every category, all areas, 100 detections; boxes, then masks."""
-    names: dict[IouType, str] = {"bbox": "precision-recall.png", "segm": "precision-recall-segm.png"}
-    return [
-        plot_precision_recall(s.precision[:, :, :, 0, -1], RECALLS, s.tables.category_names, folder / names[kind])
-        for kind, s in summaries.items()
-    ]
+def plot_curves(summaries: Mapping[str, Summary], folder: Path) -> list[Path]:
+    """Precision against recall at all ten overlaps, every category, all areas, 100 detections, boxes, then masks; and
+    which category is taken for which in maps."""
+    names = {"bbox": "precision-recall.png", "segm": "precision-recall-segm.png"}
+    drawn = []
+    for kind, s in summaries.items():
+        if isinstance(s, CocoSummary):
+            curves = s.precision[:, :, :, 0, -1]
+            drawn.append(plot_precision_recall(curves, RECALLS, s.tables.category_names, folder / names[kind]))
+    return drawn
 
 
 def draw_samples(

@@ -25,14 +25,13 @@ from vision_tasks.config import Config, TrainConfig, to_yaml
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
-from vision_tasks.metrics.coco_summary import CocoSummary
-from vision_tasks.metrics.coco_truth import IouType
 from vision_tasks.models.checkpoint import load
 from vision_tasks.models.registry import create_model
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
+from vision_tasks.training.judging import Summaries, score
 from vision_tasks.training.loaders import data_module
-from vision_tasks.training.module import TrainingModule, judged_by
+from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.splits import check_suits, metrics_for, read_splits
 from vision_tasks.weights.files import AVERAGED, read_file
@@ -49,23 +48,23 @@ class Run:
 
     Attributes:
         folder: the run's. best, last: checkpoints; best is None if no step was made.
-        summaries: of the last evaluation, by "bbox" and, for a model with masks, by "segm"; empty without validation
-            data. best_ap: of the best one, of masks where there are any.
+        summaries: of the last evaluation, by kind ("bbox", "segm", "semantic", "panoptic"); empty without validation
+            data. best_score: what the best checkpoint was judged by (see `judging.score`).
         interrupted: whether the user stopped it.
     """
 
     folder: Path
     best: Path | None
     last: Path
-    summaries: dict[IouType, CocoSummary]
-    best_ap: float
+    summaries: Summaries
+    best_score: float
     interrupted: bool
     val: Records | None
 
     @property
-    def summary(self) -> CocoSummary | None:
-        """Of the last evaluation's masks if they were judged, else of its boxes; None without validation data."""
-        return judged_by(self.summaries)
+    def score(self) -> tuple[str, float] | None:
+        """Name and value of what the last evaluation was judged by; None without validation data."""
+        return score(self.summaries)
 
 
 def fit(config: Config, resume: Path | None = None, console: Console | None = None) -> Run:
@@ -112,7 +111,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
         best=best if best.exists() else None,
         last=folder / "last.ckpt",
         summaries=module.summaries,
-        best_ap=checkpoints.best,
+        best_score=checkpoints.best,
         interrupted=interrupted,
         val=val,
     )

@@ -37,7 +37,7 @@ def write_page(
     path: Path | str,
     title: str,
     metrics: Mapping[str, Any] | None = None,
-    per_category: Sequence[Mapping[str, Any]] = (),
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     images: Sequence[tuple[Path | str, str]] = (),
     curves: Sequence[Path | str] = (),
     commands: Sequence[str] = (),
@@ -49,7 +49,7 @@ def write_page(
     Args:
         path: the .html file to write.
         metrics: name -> number or text, the headline; None, NaN and COCO's -1 are shown as a dash.
-        per_category: rows of a table, name of column -> value. Scores get a bar.
+        tables: title -> rows, name of column -> value. Scores get a bar.
         images: picture files and captions, for the gallery. curves: picture files.
         commands: shell commands to try next. lead: a sentence under the title.
         embed: put all pictures into the page. Otherwise those beside or below the page are linked relatively, and
@@ -68,13 +68,11 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    columns = list(dict.fromkeys(key for row in per_category for key in row))
     html = environment.get_template("page.html").render(
         title=title,
         lead=lead,
         metrics=[(name, _text(value), _meaning(name)) for name, value in (metrics or {}).items()],
-        columns=columns,
-        rows=[[_cell(column, row.get(column)) for column in columns] for row in per_category],
+        tables=[(title, *_table(rows)) for title, rows in (tables or {}).items() if rows],
         images=[(_source(Path(file), path.parent, embed), caption) for file, caption in images],
         curves=[(_source(Path(file), path.parent, embed), Path(file).stem.replace("_", " ")) for file in curves],
         commands=commands,
@@ -89,6 +87,12 @@ def write_page(
     finally:
         Path(name).unlink(missing_ok=True)
     return path
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[dict[str, Any]]]]:
+    """Columns, and cells row by row."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return columns, [[_cell(column, row.get(column)) for column in columns] for row in rows]
 
 
 def _meaning(name: str) -> str:

@@ -1,0 +1,66 @@
+"""Panoptic truth put together from what an image's annotations say of objects and of its map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from vision_tasks.ops.masks import render
+from vision_tasks.ops.panoptic import panoptic_categories
+from vision_tasks.structures import Categories, Panoptic, Prediction, Target
+
+
+def panoptic_pairs(
+    predictions: Sequence[Prediction], targets: Sequence[Target], void: tuple[str, ...] = ()
+) -> tuple[list[Panoptic], list[Panoptic]]:
+    """Predicted and true panoptic maps of the images on which somebody annotated masks and a semantic map.
+
+    void: as in the `PanopticRule` by which the predictions were merged.
+    """
+    pairs = []
+    for prediction, target in zip(predictions, targets, strict=True):
+        if prediction.panoptic is not None and target.masks is not None and target.semantic is not None:
+            assert prediction.semantic_categories is not None
+            truth = panoptic_truth(target, prediction.categories, prediction.semantic_categories, void)
+            pairs.append((prediction.panoptic, truth))
+    return [p for p, _ in pairs], [t for _, t in pairs]
+
+
+def panoptic_truth(target: Target, objects: Categories, surfaces: Categories, void: tuple[str, ...] = ()) -> Panoptic:
+    """Things from the masks, stuff from the map.
+
+    A pixel that the map gives to a thing, but that is in no object's mask, is void: nobody says whose it is. Where
+    masks overlap the smaller object lies on top.
+
+    Args:
+        target: on the image's own grid, with masks, labels in `objects`, and a map of labels in `surfaces`.
+    """
+    assert target.masks is not None
+    assert target.labels is not None
+    assert target.semantic is not None
+    categories, of_surface = panoptic_categories(objects, surfaces, void)
+    height, width = target.semantic.shape
+    ids = torch.zeros(height, width, dtype=torch.int32)
+    labels: list[int] = []
+    crowds: list[bool] = []
+    for label in target.semantic.unique().tolist():
+        if label >= 0 and of_surface[label] >= 0:
+            labels.append(of_surface[label])
+            crowds.append(False)
+            ids[target.semantic == label] = len(labels)
+    order = range(len(target.labels)) if target.area is None else target.area.argsort(descending=True).tolist()
+    for i in order:
+        mask = render(target.masks[[i]], (0, 0, width, height))[0].cpu()
+        labels.append(int(target.labels[i]))
+        crowds.append(target.is_crowd is not None and bool(target.is_crowd[i]))
+        ids[mask] = len(labels)
+    # What lies wholly under something else is no segment.
+    seen = torch.bincount(ids.flatten(), minlength=len(labels) + 1)[1:] > 0
+    number = torch.cat([seen.new_zeros(1, dtype=torch.int32), (seen.cumsum(0) * seen).int()])
+    return Panoptic(
+        number[ids.long()].int(),
+        torch.tensor(labels, dtype=torch.int64)[seen],
+        categories,
+        is_crowd=torch.tensor(crowds, dtype=torch.bool)[seen],
+    )
