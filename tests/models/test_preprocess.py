@@ -217,8 +217,11 @@ def test_none_leaves_the_image_alone() -> None:
         {"resize": "letterbox", "size": (0, 5)},
         {"min_size": 0},
         {"max_size": -1},
+        {"mean": (0.5,)},
+        {"mean": (0.5,), "std": (0.0,)},
+        {"mean": (0.5,), "std": (0.5,), "channel_order": "bgr"},
     ],
 )
 def test_impossible_rules(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"resize|at least 1 pixel"):
+    with pytest.raises(ValueError, match=r"resize|at least 1 pixel|per channel|three channels"):
         Preprocess(**options)
