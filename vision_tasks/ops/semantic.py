@@ -44,6 +44,10 @@ class Taps:
             last,
         )
 
+    def mirrored(self) -> Taps:
+        """The outputs in the opposite order."""
+        return Taps(self.low.flip(0), self.high.flip(0), self.weight.flip(0))
+
     def to(self, device: torch.device) -> Taps:
         """On another device."""
         return Taps(self.low.to(device), self.high.to(device), self.weight.to(device))
@@ -82,6 +86,32 @@ def _blend(scores: Tensor, along: Taps, dim: int) -> Tensor:
     return high.addcmul_(scores.index_select(dim, along.low), 1 - weight)
 
 
+@dataclass(frozen=True)
+class Band:
+    """Outputs `start` to `stop` and what they are made of: rows `first` to `last` of the map, blended by `rows`."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    rows: Taps
+
+
+def bands(rows: Taps, cells: int, row_bytes: int, band_bytes: int) -> Iterator[Band]:
+    """All outputs in bands from the top, so that making one takes no more than `band_bytes`, or is a single row.
+
+    Args:
+        rows: on the CPU. cells: rows of the map. row_bytes: of one row of the output, all categories.
+    """
+    wanted = len(rows.low)
+    # A band lives with its copy at the upper and lower taps, and with the rows of the map that it reads, twice.
+    count = max(1, int(band_bytes / (max(1, row_bytes) * (2 + 2 * cells / max(1, wanted)))))
+    for start in range(0, wanted, count):
+        stop = min(start + count, wanted)
+        part, first, last = rows.part(start, stop)
+        yield Band(start, stop, first, last, part)
+
+
 def sample_rows(
     scores: Tensor, rows: Taps, columns: Taps, band_bytes: int | None = None
 ) -> Iterator[tuple[int, int, Tensor]]:
@@ -91,17 +121,16 @@ def sample_rows(
         scores: (K, h, w). rows, columns: on the CPU. band_bytes: what a band may take with all that its making needs,
             though never less than one row; None: `BAND_BYTES`.
     """
-    if band_bytes is None:
-        band_bytes = BAND_BYTES // 4 if scores.device.type == "cpu" else BAND_BYTES
-    wanted, row_bytes = len(rows.low), 4 * max(1, scores.shape[0] * len(columns.low))
-    columns = columns.to(scores.device)
-    # A band lives with its copy at the upper and lower taps, and with the rows of the map that it reads, twice.
-    density = scores.shape[1] / max(1, wanted)
-    count = max(1, int(band_bytes / (row_bytes * (2 + 2 * density))))
-    for start in range(0, wanted, count):
-        stop = min(start + count, wanted)
-        part, first, last = rows.part(start, stop)
-        yield start, stop, sample(scores[:, first:last], part.to(scores.device), columns)
+    device = scores.device
+    columns = columns.to(device)
+    row_bytes = 4 * scores.shape[0] * len(columns.low)
+    for band in bands(rows, scores.shape[1], row_bytes, band_bytes or default_band_bytes(device)):
+        yield band.start, band.stop, sample(scores[:, band.first : band.last], band.rows.to(device), columns)
+
+
+def default_band_bytes(device: torch.device) -> int:
+    """`BAND_BYTES`, or the quarter of it that suits a CPU."""
+    return BAND_BYTES // 4 if device.type == "cpu" else BAND_BYTES
 
 
 def decide(
@@ -137,16 +166,27 @@ def decide(
         raise ValueError(f"decide: a map needs 1 to 32768 categories, not {len(logits)}")
     rows = taps(size[0], scale[1], offset[1], logits.shape[1], canvas[0])
     columns = taps(size[1], scale[0], offset[0], logits.shape[2], canvas[1])
-    limit = logit(threshold)
-    shape = (len(logits), *size) if multi_label else size
-    decided = torch.empty(shape, dtype=torch.bool if multi_label else torch.int16, device=logits.device)
-    for start, stop, band in sample_rows(logits, rows, columns, band_bytes):
-        if multi_label:
-            decided[:, start:stop] = band > limit
-        else:
-            # `max` runs along the rows of a plane; `argmax` gathers pixel by pixel, and is three times as slow.
-            decided[start:stop] = band.max(dim=0).indices
+    decided = undecided(len(logits), size, multi_label, logits.device)
+    for start, _, band in sample_rows(logits, rows, columns, band_bytes):
+        decide_rows(decided, start, band, multi_label, logit(threshold))
     return decided
+
+
+def undecided(categories: int, size: Size, multi_label: bool, device: torch.device) -> Tensor:
+    """Room for a map: (H, W) int16, or (K, H, W) bool."""
+    if multi_label:
+        return torch.empty((categories, *size), dtype=torch.bool, device=device)
+    return torch.empty(size, dtype=torch.int16, device=device)
+
+
+def decide_rows(decided: Tensor, start: int, scores: Tensor, multi_label: bool, limit: float) -> None:
+    """Fill rows of a map from `start` on with what (K, n, W) scores say; `limit` is a score, for `multi_label`."""
+    rows = slice(start, start + scores.shape[1])
+    if multi_label:
+        decided[:, rows] = scores > limit
+    else:
+        # `max` runs along the rows of a plane; `argmax` gathers pixel by pixel, and is three times as slow.
+        decided[rows] = scores.max(dim=0).indices
 
 
 def logit(probability: float) -> float:
