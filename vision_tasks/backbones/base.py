@@ -109,11 +109,14 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def freeze(self, trainable_stages: int) -> None:
-        """Train only the last `trainable_stages` of the five; the others keep weights and statistics for good."""
+        """Train only the last `trainable_stages` of the five; the others keep weights and statistics for good.
+
+        What is at full size ("C0") counts to the first.
+        """
         if not 0 <= trainable_stages <= 5:
             raise ValueError(f"trainable_stages must be 0..5 (5 trains everything), not {trainable_stages}")
         for level, modules in self.stages():
-            for module in modules if int(level[1]) <= 5 - trainable_stages else ():
+            for module in modules if max(int(level[1]), 1) <= 5 - trainable_stages else ():
                 module.requires_grad_(False)
                 self._frozen.append(module)
         self.train(self.training)

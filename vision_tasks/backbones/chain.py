@@ -22,7 +22,7 @@ class Chain(Backbone):
         body: nn.Module,
         layers: Iterable[tuple[str, nn.Module]],
         ends: Mapping[str, str],
-        levels: Sequence[str],
+        levels: Sequence[str] | None,
         widths: Mapping[str, int] | None = None,
         dilate_strided: bool = False,
     ) -> None:
@@ -32,13 +32,14 @@ class Chain(Backbone):
             body: the whole published network, to know which of its weights are left out.
             layers: (dotted name in body's state dict, layer), in the order of their application.
             ends: name of the last layer of each level, finest first.
-            levels: those wanted.
+            levels: those wanted; None: all there are.
             widths: channels of a level's map, where it is not the width of the last convolution before it.
             dilate_strided: `dilate` also dilates the layer whose stride it takes out, by the dilation that follows.
 
         Raises:
             VisionTasksError: the network has no such level.
         """
+        levels = levels or [level for level in ends if len(level) == 2]
         check_levels(name, levels, ends)
         # Of levels that come in two parts, only the parts asked for are told apart.
         ends = {level: end for level, end in ends.items() if level in levels or level in LEVELS}

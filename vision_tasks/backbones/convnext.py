@@ -9,7 +9,7 @@ import torchvision
 from vision_tasks.backbones.chain import Chain, children_of
 
 
-def convnext(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def convnext(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """ConvNeXt-T/S/B/L by torchvision's name, randomly initialised as torchvision does.
 
     There is no C1: the stem goes to 1/4 at once. C2..C5 are the four stages. Sides are rounded down.

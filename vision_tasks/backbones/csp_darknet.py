@@ -60,7 +60,7 @@ class SPPBottleneck(nn.Module):
         return out
 
 
-def csp_darknet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def csp_darknet(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """Focus stem and four stages of strided convolution and CSP layer, the last with pyramid pooling.
 
     C1 is the stem, C2..C5 are dark2..dark5. Sides are rounded up. No ImageNet weights are published.

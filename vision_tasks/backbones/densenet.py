@@ -18,7 +18,7 @@ class DenseNet(Chain):
         return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", weight)
 
 
-def densenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> DenseNet:
+def densenet(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> DenseNet:
     """DenseNet-121/161/169/201 by torchvision's name, randomly initialised as torchvision does.
 
     C1 is the stem. C2..C5 are the four dense blocks, each after the norm and activation that follow it: a block's own

@@ -13,7 +13,7 @@ _SEVEN = {"C1": 1, "C2": 2, "C3": 3, "C4": 5, "C5": 7}
 _SIX = {"C1": 1, "C2": 2, "C3": 3, "C4": 5, "C5": 6}
 
 
-def efficientnet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def efficientnet(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """EfficientNet-B0..B7 or V2-S/M/L by torchvision's name, randomly initialised as torchvision does.
 
     A level ends with the last block before the next halving. The last 1×1 convolution, which only the classifier wants,

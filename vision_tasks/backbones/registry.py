@@ -16,6 +16,7 @@ from vision_tasks.backbones.regnet import regnet
 from vision_tasks.backbones.resnet import narrow_resnet, resnet
 from vision_tasks.backbones.squeezenet import squeezenet
 from vision_tasks.backbones.timm_backbone import DILATED, TIMM, TimmBackbone
+from vision_tasks.backbones.unet import unet_encoder
 from vision_tasks.backbones.vgg import vgg
 from vision_tasks.errors import VisionTasksError
 
@@ -32,6 +33,7 @@ _FAMILIES: dict[Callable[..., Backbone], str] = {
     densenet: "densenet121 densenet161 densenet169 densenet201",
     squeezenet: "squeezenet1_0 squeezenet1_1",
     csp_darknet: "csp_darknet_nano csp_darknet_tiny csp_darknet_s csp_darknet_m csp_darknet_l csp_darknet_x",
+    unet_encoder: "unet unet_32 unet_16",
 }
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -65,7 +67,7 @@ def backbone_builder(name: str) -> Callable[..., Backbone]:
 def build_backbone(
     name: str,
     norm: str,
-    levels: Sequence[str],
+    levels: Sequence[str] | None,
     norm_eps: float | None = None,
     output_stride: int = 32,
     in_channels: int = 3,
@@ -74,8 +76,10 @@ def build_backbone(
 
     Args:
         name: in `BACKBONES`, or "timm/" and a name that timm knows.
-        norm: what its batch norms become: "batch", "frozen" or "sync". Networks without batch norm ignore it.
-        levels: maps that it returns, of "C1".."C5"; stages after the last of them are not built.
+        norm: what its batch norms become: "batch", "frozen" or "sync". Networks without batch norm ignore it; "unet"
+            takes "none", too.
+        levels: maps that it returns, of "C1".."C5", and "C0" of "unet" and VGG; stages after the last of them are not
+            built. None: all that it has.
         norm_eps: added to the variance in batch norm; None is what its ImageNet weights were trained with.
         output_stride: 32, 16 or 8. No map is coarser: strides are taken out of the last stages and what follows is
             dilated, with weights and names unchanged. Levels keep their names: with 8, C3, C4 and C5 are equally large.

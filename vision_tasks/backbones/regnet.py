@@ -9,7 +9,7 @@ import torchvision
 from vision_tasks.backbones.chain import Chain, children_of, set_norm
 
 
-def regnet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def regnet(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """A RegNet by torchvision's name, randomly initialised as torchvision does.
 
     C1 is the stem, C2..C5 are the four blocks of the trunk. Sides are rounded up.

@@ -15,7 +15,7 @@ from vision_tasks.backbones.chain import Chain, set_norm
 _LAYERS = {"C2": "layer1", "C3": "layer2", "C4": "layer3", "C5": "layer4"}
 
 
-def resnet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def resnet(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """A ResNet, ResNeXt or Wide ResNet by torchvision's name, randomly initialised as torchvision does.
 
     C1 is the stem before its pooling, C2..C5 are layer1..layer4. Sides are rounded up.
@@ -26,7 +26,7 @@ def resnet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None =
     return Chain(name, body, layers, {"C1": "relu", **_LAYERS}, levels)
 
 
-def narrow_resnet(norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def narrow_resnet(norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """A ResNet of one basic block a stage and few channels, for demonstrations, tests and very small data.
 
     Widths 16, 24, 48, 96, 128 (C1 to C5). No published weights. Sides are rounded up.

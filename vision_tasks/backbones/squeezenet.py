@@ -14,7 +14,7 @@ _ENDS = {"squeezenet1_0": (1, 5, 10, 12), "squeezenet1_1": (1, 4, 7, 12)}
 _WIDTHS = {"squeezenet1_0": (96, 256, 512, 512), "squeezenet1_1": (64, 128, 256, 512)}
 
 
-def squeezenet(name: str, norm: str, levels: Sequence[str], norm_eps: float | None = None) -> Chain:
+def squeezenet(name: str, norm: str, levels: Sequence[str] | None, norm_eps: float | None = None) -> Chain:
     """SqueezeNet 1.0 or 1.1 by torchvision's name, randomly initialised as torchvision does.
 
     A level is what the next pooling sees. The network ends at 1/16; C5 is C4 pooled once more. The first convolution is

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vision_tasks.backbones.base import NORMS, Backbone, check_levels
+from vision_tasks.backbones.base import LEVELS, NORMS, Backbone, check_levels
 from vision_tasks.errors import VisionTasksError
 
 TIMM = "timm/"
@@ -29,7 +29,7 @@ class TimmBackbone(Backbone):
         self,
         name: str,
         norm: str,
-        levels: Sequence[str],
+        levels: Sequence[str] | None,
         norm_eps: float | None = None,
         output_stride: int = 32,
         in_channels: int = 3,
@@ -48,6 +48,7 @@ class TimmBackbone(Backbone):
         whole = _network(timm, name)
         reductions = [(info["reduction"], info["module"]) for info in getattr(whole, "feature_info", ())]
         places = {f"C{n}": i for n in range(1, 6) for i, (r, _) in enumerate(reductions) if r == 2**n}
+        levels = levels or list(places) or LEVELS
         check_levels(name, levels, places)
         chosen = [level for level in places if level in levels]
         options: dict[str, Any] = {} if in_channels == 3 else {"in_chans": in_channels}
