@@ -131,6 +131,52 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "use the same ids in all files",
     ),
     "text_not_utf8": ("note", "entries are not UTF-8: broken letters are replaced", "save the file as UTF-8"),
+    "mask_missing": (
+        "warning",
+        "images have no semantic mask: left out",
+        "add the masks, or check the pattern data.semantic.masks",
+    ),
+    "mask_without_image": (
+        "warning",
+        "semantic masks have no image: left out",
+        "add the images, or check the pattern data.semantic.images",
+    ),
+    "mask_not_listed": (
+        "note",
+        "images of a data set with boxes have no semantic mask: they teach only boxes",
+        "add the masks, if there should be any",
+    ),
+    "mask_unreadable": ("warning", "semantic masks cannot be read: left out", "make these masks again"),
+    "mask_size": (
+        "warning",
+        "semantic masks are of another size than their image: left out",
+        "make the mask of the image as it is",
+    ),
+    "mask_all_ignored": (
+        "warning",
+        "semantic masks hold nothing but ignored pixels: they teach nothing",
+        "annotate them, or take values out of data.semantic.ignore",
+    ),
+    "mask_value_unknown": (
+        "warning",
+        "semantic masks have values that no category has: those pixels are ignored",
+        "add the values to the categories or to ignore",
+    ),
+    "stem_repeated": (
+        "warning",
+        "images share a name up to its ending, so whose the mask is is unknown: the first counts",
+        "give each image a name of its own",
+    ),
+    "list_entry_missing": (
+        "warning",
+        "entries of the list of a split have no image and mask: left out",
+        "copy the files, or delete the entries",
+    ),
+    "segment_unknown": (
+        "warning",
+        "panoptic entries name an image or a category that the file does not list: left out",
+        "correct the ids",
+    ),
     "cache_unwritable": (
         "note",
         "the index could not be kept for next time",

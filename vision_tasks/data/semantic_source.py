@@ -63,14 +63,14 @@ class SemanticSource(ABC):
 
 def one_hot(labels: np.ndarray, count: int) -> np.ndarray:
     """(H, W) labels to (count, H, W) int8 as `SemanticSource.read` gives them; label -1 is ignored in each of them."""
-    planes = (labels == np.arange(count, dtype=labels.dtype)[:, None, None]).astype(np.int8)
+    planes: np.ndarray = (labels == np.arange(count, dtype=labels.dtype)[:, None, None]).astype(np.int8)
     planes[:, labels == IGNORED] = IGNORED
     return planes
 
 
 def covered(planes: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Marks pixels (H, W) bool as ignored in planes (L, H, W) int8, but where a category is known to be there."""
-    planes[:, ignored] = np.where(planes[:, ignored] == 1, 1, IGNORED)
+    np.copyto(planes, np.int8(IGNORED), where=ignored & (planes != 1))
     return planes
 
 
@@ -82,4 +82,4 @@ def packed_names(names: Sequence[str]) -> np.ndarray:
 
 def unpacked(name: np.bytes_) -> str:
     """One name of `packed_names`."""
-    return bytes(name).decode("utf-8", "surrogateescape")
+    return str(bytes(name), "utf-8", "surrogateescape")
