@@ -1,4 +1,4 @@
-"""Metrics: COCO mean average precision.
+"""Metrics: COCO mean average precision, semantic and panoptic segmentation.
 
 Names are imported when first used, so that `import vision_tasks.metrics` costs nothing.
 """
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from vision_tasks.metrics.coco_summary import CocoSummary as CocoSummary
     from vision_tasks.metrics.coco_summary import MatchTables as MatchTables
     from vision_tasks.metrics.coco_truth import CocoTruth as CocoTruth
+    from vision_tasks.metrics.panoptic import PanopticMetric as PanopticMetric
+    from vision_tasks.metrics.panoptic_summary import PanopticSummary as PanopticSummary
+    from vision_tasks.metrics.semantic import SemanticMetric as SemanticMetric
+    from vision_tasks.metrics.semantic_summary import SemanticSummary as SemanticSummary
 
 _HOME = {
     "CocoMetric": "coco",
@@ -26,6 +30,10 @@ _HOME = {
     "CocoTruth": "coco_truth",
     "Detections": "coco_results",
     "MatchTables": "coco_summary",
+    "PanopticMetric": "panoptic",
+    "PanopticSummary": "panoptic_summary",
+    "SemanticMetric": "semantic",
+    "SemanticSummary": "semantic_summary",
     "coco_evaluate": "coco_files",
     "coco_summarize": "coco_files",
     "read_results": "coco_results",
