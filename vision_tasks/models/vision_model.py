@@ -125,7 +125,7 @@ class VisionModel(nn.Module):
         merged = [
             _on_original_grid(_merged([part[i] for part in parts]), batch, i) for i in range(len(batch.original_sizes))
         ]
-        return merged if self.panoptic is None else [_with_panoptic(p, self.panoptic) for p in merged]
+        return merged if self.panoptic is None else [with_panoptic(p, self.panoptic) for p in merged]
 
     def tensors(self, images: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
         """`predict` in tensors of fixed shape, in network pixels (see `Head.tensors`).
@@ -190,7 +190,8 @@ def _merged(parts: Sequence[Prediction]) -> Prediction:
     return dataclasses.replace(first, **filled) if filled else first
 
 
-def _with_panoptic(prediction: Prediction, rule: PanopticRule) -> Prediction:
+def with_panoptic(prediction: Prediction, rule: PanopticRule) -> Prediction:
+    """The prediction with its objects and its map merged, whatever was merged before."""
     from vision_tasks.ops.panoptic import merge_panoptic
 
     assert prediction.masks is not None
