@@ -50,6 +50,24 @@ class DataConfig(Strict):
     plain_epochs: Annotated[
         int, Field(ge=0, description="last epochs, without mosaic and mixup; YOLOX adds its L1 loss in them")
     ] = 0
+    crop: Annotated[
+        _Side | tuple[_Side, _Side] | None,
+        Field(description="side, or height and width, of random crops in training, in network pixels; None: no crops"),
+    ] = None
+    crop_scale: Annotated[
+        tuple[_Factor, _Factor],
+        Field(description="smallest and largest factor by which a crop is scaled, beside the model's own scale"),
+    ] = (0.5, 2.0)
+    crop_focus: Annotated[
+        Literal["none", "foreground", "balanced"],
+        Field(
+            description='"foreground": crops hold a pixel of it if the image does; "balanced": one of a category drawn '
+            "from the image's"
+        ),
+    ] = "none"
+    crop_max_share: Annotated[
+        float, Field(gt=0, le=1, description="of a crop's pixels that one category may fill, where there is a choice")
+    ] = 1.0
     group_by_aspect_ratio: Annotated[bool, Field(description="upright and wide images in batches of their own")] = True
     min_sizes: Annotated[
         list[Annotated[int, Field(ge=1)]],
@@ -59,7 +77,7 @@ class DataConfig(Strict):
         Literal["fork", "spawn", "forkserver"] | None, Field(description="how workers start; None is Python's default")
     ] = None
 
-    @field_validator("mosaic_scale")
+    @field_validator("mosaic_scale", "crop_scale")
     @classmethod
     def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:

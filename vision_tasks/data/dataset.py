@@ -47,6 +47,19 @@ class Sample:
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
+
+@dataclass(frozen=True)
+class InOrder:
+    """Several transforms, one after the other, as one."""
+
+    steps: tuple[Transform, ...]
+
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        for step in self.steps:
+            sample = step(sample, random)
+        return sample
+
+
 Combination = Callable[[Sample, np.random.Generator, "DetectionDataset"], Sample]
 """Makes one sample of this one and of others that it reads from the data set."""
 

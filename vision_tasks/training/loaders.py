@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from vision_tasks.config import Config, DataConfig
 from vision_tasks.data.datamodule import DataModule
-from vision_tasks.data.dataset import Combination
+from vision_tasks.data.dataset import Combination, InOrder, Transform
 from vision_tasks.data.mosaic import MixUp, Mosaic
 from vision_tasks.data.records import Records
+from vision_tasks.data.semantic_crop import SemanticCrop, background_of
 from vision_tasks.data.transforms import Transforms
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.preprocess import Preprocess
@@ -21,15 +22,40 @@ def data_module(
         val,
         batch_size=config.data.batch_size,
         val_batch_size=config.data.val_batch_size,
-        transforms=Transforms(config.data.augment) if train is not None else None,
+        transforms=transforms_of(config.data, train, preprocess) if train is not None else None,
         combinations=combinations_of(config.data, preprocess) if train is not None else (),
         plain_epochs=config.data.plain_epochs,
         min_sizes=config.data.min_sizes,
-        group_by_aspect_ratio=config.data.group_by_aspect_ratio,
+        group_by_aspect_ratio=config.data.group_by_aspect_ratio and config.data.crop is None,
         workers=config.data.workers,
         seed=config.train.seed,
         multiprocessing_context=config.data.start_method,
     )
+
+
+def transforms_of(config: DataConfig, train: Records, preprocess: Preprocess | None = None) -> Transform:
+    """Augmentation of single images: the crop first, as what follows is then done to fewer pixels.
+
+    Raises:
+        VisionTasksError: the recipe has crops, and there is no model to tell at which scale it sees images.
+    """
+    augment = Transforms(config.augment)
+    if config.crop is None:
+        return augment
+    if preprocess is None:
+        raise VisionTasksError("data.crop is in network pixels: give data_module the model's preprocess.")
+    colour = preprocess.mean if preprocess.pad_value is None else (preprocess.pad_value,)
+    source = train.semantic
+    crop = SemanticCrop(
+        size=config.crop if isinstance(config.crop, tuple) else (config.crop, config.crop),
+        network_size=preprocess.network_size,
+        scale=config.crop_scale,
+        focus=config.crop_focus,
+        fill=colour[::-1] if preprocess.channel_order == "bgr" else colour,
+        background=None if source is None else background_of(source.categories, source.multi_label),
+        max_share=config.crop_max_share,
+    )
+    return InOrder((crop, augment))
 
 
 def combinations_of(config: DataConfig, preprocess: Preprocess | None = None) -> list[Combination]:
