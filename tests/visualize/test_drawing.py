@@ -142,7 +142,10 @@ def test_kinds_of_images():
     color = np.repeat(grey[..., None], 3, 2)
     color.flags.writeable = False
     assert draw(color, prediction, zoom=2).shape == (40, 60, 3)
-    for wrong in (np.zeros((20, 30, 3)), np.zeros((20, 30, 2), np.uint8), np.zeros((3, 4, 5, 3), np.uint8)):
+    many = np.concatenate([np.stack([grey, grey // 7, grey // 3], 2), np.full((20, 30, 4), 200, np.uint8)], 2)
+    assert tuple(draw(many, prediction)[-1, -1]) == (77, 11, 25)
+    assert tuple(draw(many[..., 1:3], prediction)[-1, -1]) == (11, 11, 11)
+    for wrong in (np.zeros((20, 30, 3)), np.zeros((20, 0), np.uint8), np.zeros((3, 4, 5, 3), np.uint8)):
         with pytest.raises(VisionTasksError, match="shape"):
             draw(wrong, prediction)
     with pytest.raises(VisionTasksError, match="20×30"):

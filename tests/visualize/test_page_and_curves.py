@@ -47,7 +47,7 @@ def test_page_escapes_everything(tmp_path, picture):
         tmp_path / "run" / "index.html",
         EVIL,
         {"AP": 0.51234, EVIL: EVIL, "APs": -1.0, "bad": float("nan"), "n": 12345},
-        [{"category": EVIL, "AP": 0.5, EVIL: None}],
+        {EVIL: [{"category": EVIL, "AP": 0.5, EVIL: None}]},
         [(picture, EVIL)],
         [picture],
         [EVIL],

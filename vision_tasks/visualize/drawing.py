@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,11 +13,16 @@ from numpy.typing import NDArray
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.ops import masks as mask_ops
-from vision_tasks.structures import Categories, Color, Masks, Prediction, Size, Target
+from vision_tasks.structures import Categories, Color, Masks, Panoptic, Prediction, Size, Target
+from vision_tasks.visualize.legend import Entry, with_legend
+from vision_tasks.visualize.semantic import paint_panoptic, paint_semantic
 from vision_tasks.visualize.text import Box, fitted_text, paint_tag, place_tag, text_height
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) RGB."""
+
+OPACITY = 0.5
+"""Of the tint of maps: half of what is seen is the photo."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +37,58 @@ class Mark:
 
 def draw(
     image: NDArray,
-    found: Prediction | Target,
+    found: Prediction | Target | Panoptic,
     categories: Categories | None = None,
     threshold: float = 0.5,
     labels: bool = True,
     masks: bool = True,
     zoom: int = 1,
+    legend: bool = True,
+    panoptic: bool = True,
+    semantic_categories: Categories | None = None,
+    opacity: float = OPACITY,
 ) -> Picture:
-    """The image with its objects drawn on it.
+    """The image with what is known of it: its map or segments, its objects on top, and a legend of the map's colours.
 
     Args:
-        image: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) array, RGB, uint8 or uint16. It is not modified.
+        image: (H, W) or (H, W, C) array, RGB, uint8 or uint16; of two channels the first is shown, of more than three
+            the first three. It is not modified.
         found: a prediction, or the truth of the image (which needs `categories` for names and colours).
         categories: what the labels mean; a prediction knows its own.
         threshold: objects with lower scores are left out.
-        labels: whether boxes get a tag, `name 0.93`. masks: whether masks are drawn where there are any.
+        labels: whether boxes and segments of things get a tag, `name 0.93`. masks: whether objects' masks are drawn.
         zoom: how many times larger the picture is to be; on images of 200 pixels tags are finer on a picture of 600.
+        legend: whether a picture with a map grows by a legend below or at its right: categories that are there, the
+            largest first, with their share of the picture.
+        panoptic: a prediction that is merged into segments is drawn so; False: the map and the objects that it is of.
+        semantic_categories: what the values of a truth's map mean, if not `categories`.
+        opacity: of the map's tint, 0..1.
 
     Returns:
-        (zoom·H, zoom·W, 3) uint8 RGB, a new array.
+        (zoom·H, zoom·W, 3) uint8 RGB, a new array; with a legend larger, the image in the upper left corner.
 
     Raises:
-        VisionTasksError: if the image has another form, or the objects live on another size of image.
+        VisionTasksError: if the image has another form, or what is known of it belongs to another size of image.
     """
-    canvas = to_rgb8(image)
-    check_size(canvas, found)
-    if isinstance(found, Prediction):
-        found = found.filter(threshold)
-        categories = found.categories if categories is None else categories
-    return paint(canvas, marks(found, categories, masks=masks), labels, zoom)
+    pixels = to_rgb8(image)
+    check_size(pixels, found)
+    canvas = enlarged(pixels, zoom)
+    entries: list[Entry] = []
+    frame: Size = (canvas.shape[0], canvas.shape[1])
+    line = max(1, round(line_width(frame) / 3))
+    merged = found if isinstance(found, Panoptic) else getattr(found, "panoptic", None) if panoptic else None
+    if merged is not None:
+        entries = paint_panoptic(canvas, merged, opacity, line, text_height(frame) if labels else 0, zoom)
+    elif not isinstance(found, Panoptic):
+        if found.semantic is not None:
+            names = semantic_categories or getattr(found, "semantic_categories", None) or categories
+            names = names or getattr(found, "categories", None) or Categories.of([])
+            entries = paint_semantic(canvas, found.semantic, names, opacity, line, zoom)
+        if isinstance(found, Prediction):
+            found = found.filter(threshold)
+            categories = found.categories if categories is None else categories
+        paint_marks(canvas, marks(found, categories, masks=masks), labels, zoom)
+    return with_legend(canvas, entries) if legend else canvas
 
 
 def to_rgb8(image: NDArray) -> Picture:
@@ -70,27 +99,37 @@ def to_rgb8(image: NDArray) -> Picture:
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.dtype not in (np.uint8, np.uint16):
+    if pixels.ndim != 3 or not pixels.size or pixels.dtype not in (np.uint8, np.uint16):
         raise VisionTasksError(
             f"cannot draw on an array of shape {np.shape(image)} and type {np.asarray(image).dtype}; "
-            "give (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) pixels of uint8 or uint16"
+            "give (H, W) or (H, W, channels) pixels of uint8 or uint16"
         )
+    pixels = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
     if pixels.dtype == np.uint16:
         bits = max(8, int(pixels.max(initial=0)).bit_length())
         pixels = (pixels >> (bits - 8)).astype(np.uint8)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3], dtype=np.uint8)
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
-def check_size(canvas: Picture, found: Prediction | Target) -> None:
-    """Refuse objects of an image of another size: their boxes would be drawn in wrong places without a word."""
-    if tuple(found.size) != canvas.shape[:2]:
-        raise VisionTasksError(
-            f"the objects are those of an image of {found.size[0]}×{found.size[1]} pixels (height × width), but this "
-            f"image has {canvas.shape[0]}×{canvas.shape[1]}; scale one to the other, for example with "
-            "Prediction.scaled_to"
-        )
+def check_size(canvas: Picture, found: Prediction | Target | Panoptic) -> None:
+    """Refuse what belongs to an image of another size: it would be drawn in wrong places without a word."""
+    sizes: dict[str, Sequence[int]] = {}
+    merged = found if isinstance(found, Panoptic) else getattr(found, "panoptic", None)
+    if not isinstance(found, Panoptic):
+        sizes["the objects are"] = found.size
+        if found.semantic is not None:
+            sizes["the semantic map is"] = found.semantic.shape[-2:]
+    if merged is not None:
+        sizes["the segments are"] = merged.ids.shape
+    for what, size in sizes.items():
+        if tuple(size) != canvas.shape[:2]:
+            raise VisionTasksError(
+                f"{what} of an image of {size[0]}×{size[1]} pixels (height × width), but this image has "
+                f"{canvas.shape[0]}×{canvas.shape[1]}; give the image that it was made of, or scale one to the other "
+                "(for boxes and masks with Prediction.scaled_to)"
+            )
 
 
 def marks(found: Prediction | Target, categories: Categories | None, masks: bool = True) -> list[Mark]:
@@ -123,12 +162,11 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
     return drawn
 
 
-def paint(image: Picture, drawn: list[Mark], labels: bool = True, zoom: int = 1, text_scale: float = 1.0) -> Picture:
-    """A copy of the image, `zoom` times larger, with the marks, the first on top.
+def paint_marks(canvas: Picture, drawn: list[Mark], labels: bool = True, zoom: int = 1, text_scale: float = 1) -> None:
+    """Draw the marks on the canvas, which is `zoom` times larger than what they lie on, in place; the first on top.
 
     Boxes that are not finite or lie outside are left out.
     """
-    canvas = image.copy() if zoom == 1 else _enlarged(image, zoom)
     frame: Size = (canvas.shape[0], canvas.shape[1])
     placed = [(mark, box) for mark in drawn if (box := _whole_pixels(mark.box, frame, zoom)) is not None]
     width = line_width(frame)
@@ -138,7 +176,6 @@ def paint(image: Picture, drawn: list[Mark], labels: bool = True, zoom: int = 1,
         _paint_box(canvas, box, mark.color, width)
     if labels:
         _paint_tags(canvas, placed, round(text_height(frame) * text_scale))
-    return canvas
 
 
 def _paint_tags(canvas: Picture, placed: list[tuple[Mark, Box]], height: int) -> None:
@@ -160,7 +197,10 @@ def line_width(size: Size) -> int:
     return max(1, round(math.sqrt(size[0] * size[1]) / 240))
 
 
-def _enlarged(image: Picture, zoom: int) -> Picture:
+def enlarged(image: Picture, zoom: int) -> Picture:
+    """A copy, `zoom` times larger."""
+    if zoom == 1:
+        return image.copy()
     size = (image.shape[1] * zoom, image.shape[0] * zoom)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 

@@ -84,15 +84,17 @@ def fitted_text(text: str, height: int, frame: Size) -> NDArray[np.uint8] | None
     return None
 
 
-def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64]) -> Box:
+def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], wish: Box | None = None) -> Box:
     """Where a tag of (height, width) goes: at its box, inside the frame, on as little of other tags as possible.
 
     Args:
         box: what the tag belongs to. frame: (height, width) of the image, no smaller than the tag.
-        taken: (T, 4) tags placed so far.
+        taken: (T, 4) tags placed so far. wish: a place within the frame that is better than all at the box.
     """
     x1, y1, x2, y2 = box
     height, width = tag
+    if wish is not None and not _overlap(np.asarray([wish]), taken).any():
+        return wish
     spots = np.asarray(
         [
             (x1, y1 - height), (x1, y1), (x1, y2), (x2 - width, y1 - height), (x2 - width, y1),
@@ -103,26 +105,37 @@ def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64]) -> Box
     wished = spots
     spots = np.clip(spots, 0, [frame[1] - width, frame[0] - height])
     tags = np.concatenate([spots, spots + np.asarray([width, height])], axis=1)
-    low = np.maximum(tags[:, None, :2], taken[None, :, :2])
-    high = np.minimum(tags[:, None, 2:], taken[None, :, 2:])
-    covered = np.prod(np.clip(high - low, 0, None), axis=2).sum(1)
+    covered = _overlap(tags, taken).sum(1)
     # Earlier spots are better; one that had to be pushed into the frame is worth a little less than a free one.
     cost = covered * 100 + np.abs(spots - wished).sum(1) + np.arange(len(spots)) * 0.5
     best = tags[int(cost.argmin())]
     return (int(best[0]), int(best[1]), int(best[2]), int(best[3]))
 
 
+def _overlap(tags: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, T) pixels that places have in common."""
+    low = np.maximum(tags[:, None, :2], taken[None, :, :2])
+    high = np.minimum(tags[:, None, 2:], taken[None, :, 2:])
+    return np.asarray(np.prod(np.clip(high - low, 0, None), axis=2))
+
+
 def paint_tag(canvas: NDArray[np.uint8], place: Box, mask: NDArray[np.uint8], color: Color) -> None:
     """Fill the place with the colour and write the text on it, in place. canvas: (H, W, 3) RGB."""
     x1, y1, x2, y2 = place
-    canvas[y1:y2, x1:x2] = _shades(color)[mask]
+    canvas[y1:y2, x1:x2] = _shades(color, readable_on(color))[mask]
 
 
-@lru_cache(maxsize=256)
-def _shades(color: Color) -> NDArray[np.uint8]:
-    """(256, 3): from the colour of a tag at coverage 0 to that of its letters at 255."""
-    ink, fill = np.asarray(readable_on(color)), np.asarray(color)
-    return np.asarray(np.rint(fill + (ink - fill) * np.arange(256)[:, None] / 255), np.uint8)
+def paint_text(canvas: NDArray[np.uint8], x: int, y: int, mask: NDArray[np.uint8], ground: Color, ink: Color) -> None:
+    """Write the text, upper left corner at (x, y), on ground of one colour, in place; what leaves the canvas is cut."""
+    part = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
+    part[...] = _shades(ground, ink)[mask[: part.shape[0], : part.shape[1]]]
+
+
+@lru_cache(maxsize=512)
+def _shades(ground: Color, ink: Color) -> NDArray[np.uint8]:
+    """(256, 3): from the colour of the ground at coverage 0 to that of the letters at 255."""
+    low, high = np.asarray(ground), np.asarray(ink)
+    return np.asarray(np.rint(low + (high - low) * np.arange(256)[:, None] / 255), np.uint8)
 
 
 @lru_cache(maxsize=64)
