@@ -75,8 +75,9 @@ class SemanticHead(Head):
         self.default_weights = {"auxiliary": auxiliary_weight}
         self._in_order = list(columns or range(len(categories))) == list(range(len(categories)))
         # A misspelt loss or option shall be found when the model is made, not in the first step.
-        logits = torch.zeros(1, len(categories), 1, 1)
-        nothing = torch.full((1, len(categories), 1, 1) if self.multi_label else (1, 1, 1), -1, dtype=torch.int8)
+        shape = (1, len(categories), 1, 1) if self.multi_label else (1, 1, 1)
+        logits = torch.zeros(1, len(categories), 1, 1, device="cpu")
+        nothing = torch.full(shape, -1, dtype=torch.int8, device="cpu")
         semantic_losses(logits, nothing, self.spec)
 
     def logits(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> Tensor:
