@@ -108,8 +108,10 @@ def _hardest(hardness: Tensor, valid: Tensor, share: float | None, least: int) -
     order = torch.where(valid, hardness, -1).flatten().argsort(descending=True)
     ranks = torch.arange(order.numel(), device=order.device)
     annotated = valid.sum()
-    # In float64, and less a little: a tenth of 30 pixels is 3, not 4.
-    count = least if share is None else (annotated.double() * share - 1e-6).ceil()
+    if share is None:
+        count: Tensor | int = least
+    else:  # in millionths: a tenth of 30 is 3, which floating point may round up to 4
+        count = (annotated * max(1, round(share * 10**6)) + 10**6 - 1) // 10**6
     among = (ranks < count) & (ranks < annotated)
     return torch.zeros_like(among).scatter(0, order, among).view_as(valid)
 

@@ -24,10 +24,10 @@ def lovasz(logits: Tensor, target: Tensor, *, per_image: bool = False) -> Tensor
     """
     if target.ndim == logits.ndim:
         truth, valid = _grouped(target > 0, per_image).flatten(0, 1), _grouped(target >= 0, per_image)
-        shares = _shares(valid.any(2)).flatten()
+        shares = _shares(valid.any(2), logits).flatten()
         wrong = 1 + _grouped(torch.where(target > 0, -logits, logits), per_image).flatten(0, 1)
         wrong = torch.where(valid.flatten(0, 1), wrong.relu(), 0)
-        return ((wrong * _slopes(wrong.detach(), truth, valid.flatten(0, 1))).sum(1) * shares.to(wrong)).sum()
+        return ((wrong * _slopes(wrong.detach(), truth, valid.flatten(0, 1))).sum(1) * shares).sum()
     labels = _grouped(target[:, None], per_image)[:, 0]
     # A column more, for ignored pixels.
     found = torch.zeros(len(labels), logits.shape[1] + 1, dtype=torch.bool, device=labels.device)
@@ -40,8 +40,8 @@ def lovasz(logits: Tensor, target: Tensor, *, per_image: bool = False) -> Tensor
         rows = probability.index_select(1, column).transpose(0, 1).flatten(1)
     truth, valid = labels[group] == column[:, None], labels[group] >= 0
     wrong = torch.where(truth, 1 - rows, torch.where(valid, rows, 0))
-    shares = _shares(present)[group, column]
-    return ((wrong * _slopes(wrong.detach(), truth, valid)).sum(1) * shares.to(wrong)).sum()
+    shares = _shares(present, wrong)[group, column]
+    return ((wrong * _slopes(wrong.detach(), truth, valid)).sum(1) * shares).sum()
 
 
 def _grouped(maps: Tensor, per_image: bool) -> Tensor:
@@ -49,9 +49,10 @@ def _grouped(maps: Tensor, per_image: bool) -> Tensor:
     return maps.flatten(2) if per_image else maps.transpose(0, 1).flatten(1)[None]
 
 
-def _shares(counted: Tensor) -> Tensor:
+def _shares(counted: Tensor, like: Tensor) -> Tensor:
     """What every class of every group weighs in the mean over groups of the mean over classes, same shape."""
-    groups = counted.any(1).sum().clamp_min(1)
+    counted = counted.to(like.dtype)
+    groups = counted.amax(1).sum().clamp_min(1)
     return counted / counted.sum(1, keepdim=True).clamp_min(1) / groups
 
 

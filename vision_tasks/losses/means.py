@@ -24,7 +24,7 @@ def class_tensor(values: Sequence[float], classes: int, like: Tensor, option: st
     numbers = tuple(float(v) for v in values)
     if len(numbers) != classes:
         raise ValueError(f"{option} must have one number for each of {classes} categories, not {len(numbers)}")
-    if not (min(numbers) >= 0 and 0 < max(numbers) < float("inf")):
+    if not (all(0 <= number < float("inf") for number in numbers) and any(numbers)):
         raise ValueError(f"{option} must be finite, at least 0, and not all 0, not {list(numbers)}")
     return _cached(numbers, like.dtype, like.device)
 
