@@ -25,7 +25,8 @@ from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.structures import Categories, Masks, Prediction
 from vision_tasks.training import run
 from vision_tasks.training.report import report
-from vision_tasks.training.splits import metrics_for, read_split, truth_of
+from vision_tasks.training.splits import read_split
+from vision_tasks.training.truth import metrics_for, truth_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

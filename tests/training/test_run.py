@@ -49,7 +49,7 @@ def test_run_folder_is_complete_and_ap_is_pycocotools(recipe: Recipe, scenes: Pa
 
     best = torch.load(done.best, weights_only=True)
     assert "optimizer_states" not in best
-    assert set(best["vision_tasks"]) == {"schema", "builder", "arguments", "categories", "preprocess"}
+    assert set(best["vision_tasks"]) == {"schema", "builder", "arguments", "categories", "kinds", "preprocess"}
     last = torch.load(done.last, weights_only=True)
     assert last["optimizer_states"]
 

@@ -12,7 +12,8 @@ from vision_tasks.config import Split
 from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.structures import Categories
 from vision_tasks.training.evaluation import aligned_categories
-from vision_tasks.training.splits import read_split, truth_of
+from vision_tasks.training.splits import read_split
+from vision_tasks.training.truth import truth_of
 
 
 def test_truth_of_clean_records_is_that_of_the_file(real_data: Path) -> None:

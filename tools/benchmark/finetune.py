@@ -44,7 +44,8 @@ from vision_tasks.training.loaders import data_module
 from vision_tasks.training.optimizer import make_schedule
 from vision_tasks.training.report import draw_samples
 from vision_tasks.training.run import fit, model_for
-from vision_tasks.training.splits import read_splits, truth_of
+from vision_tasks.training.splits import read_splits
+from vision_tasks.training.truth import truth_of
 
 Predict = Callable[[RawBatch], list[Prediction]]
 

@@ -28,7 +28,8 @@ from vision_tasks.data.records import Records
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.training.optimizer import make_optimizer, make_schedule
-from vision_tasks.training.splits import read_split, truth_of
+from vision_tasks.training.splits import read_split
+from vision_tasks.training.truth import truth_of
 
 GOAL = 0.9
 IMAGES = 8

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.multi_head import Kind
 from vision_tasks.models.options import primitive
 from vision_tasks.models.preprocess import Preprocess
-from vision_tasks.models.registry import create_model, rebuild
+from vision_tasks.models.registry import create_model, rebuild, takes_mapping
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.structures import Categories
 from vision_tasks.weights.darknet import is_darknet
@@ -38,6 +39,7 @@ def describe(model: VisionModel) -> dict[str, Any]:
         "builder": model.blueprint.builder,
         "arguments": {k: primitive(v, k) for k, v in model.blueprint.arguments.items()},
         "categories": {name: head.categories.to_list() for name, head in model.named_heads().items()},
+        "kinds": {name: head.kind for name, head in model.named_heads().items()},
         "preprocess": {k: primitive(v, k) for k, v in model.preprocess.to_dict().items()},
     }
 
@@ -99,8 +101,7 @@ def load(path: str | Path) -> VisionModel:
             f"{path} has schema {about.get('schema')}, this version reads {SCHEMA}. Upgrade vision_tasks."
         )
     try:
-        names = next(iter(about["categories"].values()))
-        model = rebuild(Blueprint(about["builder"], dict(about["arguments"])), Categories.of(names))
+        model = rebuild(Blueprint(about["builder"], dict(about["arguments"])), categories_of(about))
         model.preprocess = Preprocess.from_dict(about["preprocess"])
         state = content["state_dict"]
         prefix = AVERAGED if any(name.startswith(AVERAGED) for name in state) else MODEL
@@ -108,3 +109,11 @@ def load(path: str | Path) -> VisionModel:
     except (KeyError, TypeError, ValueError, RuntimeError, StopIteration, AttributeError) as error:
         raise VisionTasksError(f"{path} does not hold what its description says: {str(error)[:300]}") from error
     return model.eval()
+
+
+def categories_of(about: Mapping[str, Any]) -> Categories | dict[Kind, Categories]:
+    """The categories in a checkpoint's description as its builder takes them."""
+    named = {name: Categories.of(entries) for name, entries in about["categories"].items()}
+    if takes_mapping(about["builder"]):
+        return {about["kinds"][name]: categories for name, categories in named.items()}
+    return next(iter(named.values()))

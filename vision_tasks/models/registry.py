@@ -15,13 +15,20 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.models import pretrained
 from vision_tasks.models.cascade_rcnn import cascade_rcnn
 from vision_tasks.models.darknet import darknet
+from vision_tasks.models.deeplabv3 import deeplabv3
+from vision_tasks.models.deeplabv3plus import deeplabv3plus
 from vision_tasks.models.faster_rcnn import faster_rcnn
+from vision_tasks.models.fcn import fcn
 from vision_tasks.models.fcos import fcos
+from vision_tasks.models.lraspp import lraspp
 from vision_tasks.models.mask_rcnn import mask_rcnn
+from vision_tasks.models.multi_head import Kind, head_kinds, multi_head, panoptic_fpn
 from vision_tasks.models.options import checked
+from vision_tasks.models.pspnet import pspnet
 from vision_tasks.models.retinanet import retinanet
 from vision_tasks.models.ssd import ssd
 from vision_tasks.models.ssdlite import ssdlite
+from vision_tasks.models.unet import unet
 from vision_tasks.models.vision_model import Blueprint, VisionModel
 from vision_tasks.models.yolox import yolox
 from vision_tasks.structures import Categories
@@ -29,19 +36,56 @@ from vision_tasks.weights import files, published
 
 log = logging.getLogger("vision_tasks")
 
+Names = Categories | Iterable[str] | Iterable[Mapping[str, Any]]
+
 MODELS: dict[str, Callable[..., VisionModel]] = {
-    "darknet": darknet,
     "cascade_rcnn": cascade_rcnn,
+    "darknet": darknet,
+    "deeplabv3": deeplabv3,
+    "deeplabv3plus": deeplabv3plus,
     "faster_rcnn": faster_rcnn,
+    "fcn": fcn,
     "fcos": fcos,
+    "lraspp": lraspp,
     "mask_rcnn": mask_rcnn,
+    "multi_head": multi_head,
+    "panoptic_fpn": panoptic_fpn,
+    "pspnet": pspnet,
     "retinanet": retinanet,
     "ssd": ssd,
     "ssdlite": ssdlite,
+    "unet": unet,
     "yolox": yolox,
 }
 """Name -> builder(categories, **options). Add your own with `MODELS["mine"] = build`, or offer it as an entry point
 in the group `vision_tasks.models`. A builder's signature is the source of its options' names, types and defaults."""
+
+KINDS: dict[str, tuple[Kind, ...]] = {
+    **dict.fromkeys(("deeplabv3", "deeplabv3plus", "fcn", "lraspp", "pspnet", "semantic_fpn", "unet"), ("semantic",)),
+    "multi_head": ("objects", "semantic"),
+    "panoptic_fpn": ("objects", "semantic"),
+}
+"""What a model's categories are of, and so which labels it learns from: objects, for those not named here. Builders for
+both take a mapping from kind to `Categories`. Name your own here, too, if it is not a detector."""
+
+
+def model_kinds(name: str, options: Mapping[str, Any] | None = None) -> tuple[Kind, ...]:
+    """What a model's categories are of: "objects", "semantic" or both; of `multi_head` its `heads` say.
+
+    Raises:
+        VisionTasksError: `heads` that cannot be.
+    """
+    if name == "multi_head" and options and isinstance(options.get("heads"), Mapping):
+        try:
+            return tuple(head_kinds(options["heads"]).values())
+        except ValueError as error:
+            raise VisionTasksError(f"multi_head: {error}.") from error
+    return KINDS.get(name, ("objects",))
+
+
+def takes_mapping(name: str) -> bool:
+    """Whether the builder wants categories by kind: it has, or may have, several heads."""
+    return "Mapping" in str(inspect.signature(builder(name)).parameters["categories"].annotation)
 
 
 def list_models() -> list[str]:
@@ -69,7 +113,7 @@ def model_options(name: str) -> dict[str, inspect.Parameter]:
 
 def create_model(
     name: str,
-    categories: Categories | Iterable[str] | Iterable[Mapping[str, Any]] | None = None,
+    categories: Names | Mapping[Kind, Names] | None = None,
     *,
     weights: str | Path | None = None,
     backbone_weights: str | Path | None = None,
@@ -79,7 +123,8 @@ def create_model(
 
     Args:
         name: see `list_models`.
-        categories: names, or COCO category dictionaries. May be left out with COCO `weights`, which bring theirs.
+        categories: names, or COCO category dictionaries; of a model with heads for objects and for maps, a mapping
+            {"objects": ..., "semantic": ...}. May be left out with COCO `weights`, which bring theirs.
         weights: of the whole model: "coco" (downloads the publisher's), or a file: a checkpoint of ours, or a state
             dict in any of the layouts of `weights.layouts`. With other categories, what fits is kept, also the class
             outputs of categories of the same name, and the rest starts anew; the log says which.
@@ -111,7 +156,7 @@ def create_model(
                 "Choose that variant, or another file."
             )
         options = {k: v for k, v in start.options.items() if k in allowed} | options
-    given = None if categories is None else _categories(categories)
+    given = None if categories is None else _for_builder(name, categories, model_kinds(name, options))
     options = pretrained.class_options(start, given, name) | options
     if "trainable_stages" in allowed and (weights is not None or backbone_weights is not None):
         options = {k: v for k, v in (("norm", "frozen"), ("trainable_stages", 3)) if k in allowed} | options
@@ -123,13 +168,13 @@ def create_model(
     return model.eval()
 
 
-def rebuild(blueprint: Blueprint, categories: Categories) -> VisionModel:
+def rebuild(blueprint: Blueprint, categories: Categories | Mapping[Kind, Categories]) -> VisionModel:
     """The model a blueprint describes, with random weights."""
     return _build(blueprint.builder, categories, dict(blueprint.arguments))
 
 
-def _build(name: str, categories: Categories, options: dict[str, Any]) -> VisionModel:
-    if len(categories) == 0:
+def _build(name: str, categories: Categories | Mapping[Kind, Categories], options: dict[str, Any]) -> VisionModel:
+    if any(len(one) == 0 for one in (categories.values() if isinstance(categories, Mapping) else [categories])):
         raise VisionTasksError("A model needs at least one category.")
     try:
         model = builder(name)(categories=categories, **options)
@@ -139,6 +184,20 @@ def _build(name: str, categories: Categories, options: dict[str, Any]) -> Vision
     if model.blueprint is None:  # a builder may describe itself, to store a file's content rather than its path
         model.blueprint = Blueprint(name, options)
     return model
+
+
+def _for_builder(name: str, given: Any, kinds: tuple[Kind, ...]) -> Categories | dict[Kind, Categories]:
+    """Categories as the builder takes them.
+
+    Raises:
+        VisionTasksError: one list where several are wanted.
+    """
+    if not takes_mapping(name):
+        return _categories(given[kinds[0]] if isinstance(given, Mapping) and kinds[0] in given else given)
+    if not isinstance(given, Mapping) or set(kinds) - set(given):
+        wanted = ", ".join(f'"{kind}": [...]' for kind in kinds)
+        raise VisionTasksError(f"{name} has heads for {' and '.join(kinds)}: give categories={{{wanted}}}.")
+    return {kind: _categories(given[kind]) for kind in kinds}
 
 
 def _categories(given: Any) -> Categories:

@@ -17,7 +17,8 @@ from vision_tasks.training.judging import Summaries
 from vision_tasks.training.module import Results, TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.run import make_trainer, quiet_lightning
-from vision_tasks.training.splits import metrics_for, read_split, split_of
+from vision_tasks.training.splits import read_split, split_of
+from vision_tasks.training.truth import metrics_for
 
 
 @dataclass

@@ -26,14 +26,17 @@ from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
 from vision_tasks.models.checkpoint import load
-from vision_tasks.models.registry import create_model
+from vision_tasks.models.multi_head import Kind
+from vision_tasks.models.registry import create_model, model_kinds
 from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.structures import Categories
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
 from vision_tasks.training.judging import Summaries, score
 from vision_tasks.training.loaders import data_module
 from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
-from vision_tasks.training.splits import check_suits, metrics_for, read_splits
+from vision_tasks.training.splits import read_splits
+from vision_tasks.training.truth import check_suits, metrics_for
 from vision_tasks.weights.files import AVERAGED, read_file
 
 log = logging.getLogger("vision_tasks")
@@ -137,8 +140,11 @@ def resumed_model(path: Path, config: Config, train: Records) -> VisionModel:
                 f"model.{option} is {value!r}, but {path} holds a model with {built[option]!r}. "
                 "A resumed run keeps its model; start a new run for another."
             )
-    if model.categories.names != train.categories.names:
-        raise VisionTasksError(f"{path} knows {', '.join(model.categories.names[:5])}; the data have other categories.")
+    theirs = categories_of(train)
+    for head in model.named_heads().values():
+        if head.kind not in theirs or head.categories.names != theirs[head.kind].names:
+            names = ", ".join(head.categories.names[:5])
+            raise VisionTasksError(f"{path} knows {names}; the data have other categories.")
     return model
 
 
@@ -147,9 +153,32 @@ def _plain(value: Any) -> Any:
 
 
 def model_for(config: Config, train: Records) -> VisionModel:
-    """The recipe's model for the data's categories."""
+    """The recipe's model for the data's categories.
+
+    Raises:
+        VisionTasksError: the data have no labels of the kind that a head learns from.
+    """
     options = dict(config.model)
-    return create_model(options.pop("name"), train.categories, **options)
+    name = options.pop("name")
+    theirs = categories_of(train)
+    lacking = [kind for kind in model_kinds(name, options) if kind not in theirs]
+    if lacking:
+        raise VisionTasksError(_LACKING[lacking[0]])
+    return create_model(name, theirs, **options)
+
+
+_LACKING = {
+    "objects": "train: the model detects objects, but nobody annotated any. Give data with boxes, or take a model of "
+    "semantic maps.",
+    "semantic": "train: the model draws semantic maps, but the data have none to learn from. Say where they are with "
+    "data.semantic (docs/semantic_data.md), or take a model of boxes.",
+}
+
+
+def categories_of(records: Records) -> dict[Kind, Categories]:
+    """What the data are about, by kind of label."""
+    found: dict[Kind, Categories] = {"objects": records.categories} if records.has_boxes else {}
+    return found if records.semantic is None else found | {"semantic": records.semantic.categories}
 
 
 def make_trainer(
