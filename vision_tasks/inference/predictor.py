@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -13,9 +14,12 @@ from torch import Tensor
 
 from vision_tasks.data.images import read_image
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.heads.semantic import SemanticHead
+from vision_tasks.inference.semantic import Looks, predict_map, tile_stride
+from vision_tasks.inference.sliding import Tiling
 from vision_tasks.models.checkpoint import load
-from vision_tasks.models.vision_model import VisionModel
-from vision_tasks.structures import Prediction
+from vision_tasks.models.vision_model import VisionModel, with_panoptic
+from vision_tasks.structures import Prediction, Size
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 """A path; a PIL image; an (H, W, 3) RGB or (H, W) grey array, uint8 or uint16; a (C, H, W) tensor, uint8, uint16 or
@@ -33,9 +37,20 @@ class Predictor:
     Args:
         model: a model, or the path of a checkpoint.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device.
-        threshold: predictions with lower scores are left out, 0..1. 0 keeps all that the model gives.
+        threshold: objects with lower scores are left out, 0..1. 0 keeps all that the model gives. Maps are as the model
+            decides them.
         speed: "exact": the numbers of the eager float32 model.
-        batch_size: images per forward pass when a list is given.
+        batch_size: images per forward pass when a list is given; tiles per forward pass of a large image.
+        tile: semantic maps of images that are larger, once resized as the model wants them, are put together from
+            square tiles of so many pixels, or of (height, width). Memory then holds a row of tiles, whatever the image.
+        overlap: pixels that neighbouring tiles share; a quarter of the tile if not given. Its outer quarters are
+            context that is thrown away, what lies between is cross-faded.
+        flip: semantic maps are the mean of those of the image and of its mirror image.
+        scales: semantic maps are the mean of those at these multiples of the model's own image size.
+
+    Raises:
+        VisionTasksError: a value out of range, a device that is not there, a checkpoint that cannot be read, or one of
+            the last four for a model that makes no semantic maps.
     """
 
     def __init__(
@@ -45,6 +60,10 @@ class Predictor:
         threshold: float = 0.5,
         speed: str = "exact",
         batch_size: int = 1,
+        tile: int | Size | None = None,
+        overlap: int | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (),
     ) -> None:
         if speed not in SPEEDS:
             raise VisionTasksError(f"speed must be one of {', '.join(SPEEDS)}, not {speed!r}.")
@@ -56,6 +75,25 @@ class Predictor:
         self.model = (model if isinstance(model, VisionModel) else load(model)).eval().to(self.device)
         self.threshold = threshold
         self.batch_size = batch_size
+        if overlap is not None and tile is None:
+            raise VisionTasksError("overlap is that of tiles: give tile=1024, say, as well.")
+        if any(not 0 < scale <= 16 for scale in scales):
+            raise VisionTasksError(f"scales must be factors above 0 and up to 16, not {tuple(scales)}.")
+        tiling = None if tile is None else Tiling.of(tile, overlap)
+        self.looks = Looks(flip, tuple(scales), tiling, batch_size)
+        head = self.model.head_of("semantic")
+        self._head = head if isinstance(head, SemanticHead) else None
+        if self.looks != Looks(batch_size=batch_size):
+            self._check_looks(tiling)
+
+    def _check_looks(self, tiling: Tiling | None) -> None:
+        if self._head is None:
+            raise VisionTasksError(
+                "tile, overlap, flip and scales are for semantic maps, and this model makes none: it finds objects. "
+                "Leave them out."
+            )
+        if tiling is not None:
+            tiling.check_stride(tile_stride(self.model.preprocess))
 
     @overload
     def __call__(self, source: ImageLike) -> Prediction: ...
@@ -83,11 +121,29 @@ class Predictor:
             yield from self.predict(waiting)
 
     def predict(self, images: Sequence[Tensor]) -> list[Prediction]:
-        """Predictions of (C, H, W) tensors as one batch, above the threshold, on the CPU."""
+        """Predictions of (C, H, W) tensors as one batch, objects above the threshold, on the CPU.
+
+        Of an image that is looked at more than once, or in tiles, the map is made by itself.
+        """
         with torch.inference_mode():
-            batch = self.model.preprocess([image.to(self.device) for image in images])
-            predictions = self.model.predict(batch)
+            here = [image.to(self.device) for image in images]
+            sizes = [self.model.preprocess.network_size((image.shape[-2], image.shape[-1])) for image in here]
+            if all(self.looks.plain_at(size) for size in sizes):
+                predictions = self.model.predict(self.model.preprocess(here))
+            else:
+                predictions = [self._looked_at(image) for image in here]
         return [p.filter(self.threshold).to("cpu") for p in predictions]
+
+    def _looked_at(self, image: Tensor) -> Prediction:
+        """Objects from one look at the whole image, the map from all looks."""
+        assert self._head is not None
+        categories = self._head.categories
+        if self.model.head_of("objects") is None:
+            found = Prediction((image.shape[-2], image.shape[-1]), categories, semantic_categories=categories)
+        else:
+            (found,) = self.model.predict(self.model.preprocess([image]))
+        found = dataclasses.replace(found, semantic=predict_map(self.model, self._head, image, self.looks))
+        return found if self.model.panoptic is None else with_panoptic(found, self.model.panoptic)
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

@@ -1,0 +1,153 @@
+"""Semantic maps from several looks at an image: flipped, at several scales, in tiles, or all of it together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vision_tasks.heads.semantic import SemanticHead
+from vision_tasks.inference.network_image import NetworkImage
+from vision_tasks.inference.sliding import TiledScores, Tiling
+from vision_tasks.models.preprocess import Preprocess
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.ops.semantic import (
+    Taps,
+    bands,
+    decide_rows,
+    default_band_bytes,
+    logit,
+    sample,
+    taps,
+    undecided,
+)
+from vision_tasks.structures import Size
+
+_TILE_STEP = 32  # of networks whose preprocessing pads nothing, and so does not tell their stride
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How often, and how, a network looks at one image.
+
+    Attributes:
+        flip: once more at the mirror image. scales: factors of the size the model would take it at; () is (1,).
+        tiling: None looks at all of the image at once.
+        batch_size: tiles of one forward pass.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = ()
+    tiling: Tiling | None = None
+    batch_size: int = 1
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The scales, at least one."""
+        return self.scales or (1.0,)
+
+    def plain_at(self, size: Size) -> bool:
+        """Whether this is but one look at all of an image that the model resizes to (height, width)."""
+        small = self.tiling is None or (size[0] <= self.tiling.tile[0] and size[1] <= self.tiling.tile[1])
+        return small and not self.flip and self.factors == (1,)
+
+
+@dataclass
+class _Look:
+    """One network's view of the image, and where the original pixels lie in its scores."""
+
+    scores: TiledScores
+    rows: Taps
+    columns: Taps
+
+
+def predict_map(model: VisionModel, head: SemanticHead, image: Tensor, looks: Looks, threshold: float = 0.5) -> Tensor:
+    """The semantic map of one image, from the mean of the probabilities of all looks; from the logits of a single one.
+
+    Memory: the image, the map, and for each look the scores of one row of tiles (of the whole image, without tiles)
+    at the network's own stride. Call under `torch.inference_mode()`, the model in evaluation mode.
+
+    Args:
+        head: of the model. image: (C, H, W) on the model's device, as `Preprocess` takes it.
+        threshold: probability above which a category is there, if the head decides each on its own.
+
+    Returns:
+        (H, W) int16; or (L, H, W) bool of a head that decides every category on its own.
+
+    Raises:
+        VisionTasksError: tiles that do not fit the model.
+    """
+    size: Size = (image.shape[-2], image.shape[-1])
+    ways = [
+        [_look(model, head, image, looks, factor, mirrored) for mirrored in ((False, True) if looks.flip else (False,))]
+        for factor in looks.factors
+    ]
+    first = ways[0][0]
+    alone = len(ways) == len(ways[0]) == 1
+    decided = undecided(first.scores.categories, size, head.multi_label, image.device)
+    limit = logit(threshold) if alone else threshold
+    # Bands are planned for one look; the mean and a look's scores and probabilities live beside each other.
+    room = default_band_bytes(image.device) // (1 if alone else 2)
+    for start, stop in _bands(ways, size, room):
+        if alone:
+            found = _rows(first, start, stop)
+        else:
+            found = _mean([_probabilities(_rows(look, start, stop), head) for look in way] for way in ways)
+        decide_rows(decided, start, found, head.multi_label, limit)
+    return decided
+
+
+def tile_stride(preprocess: Preprocess) -> int:
+    """What tiles' sides must be multiples of, in network pixels."""
+    return preprocess.stride if preprocess.stride > 1 else _TILE_STEP
+
+
+def _look(model: VisionModel, head: SemanticHead, image: Tensor, looks: Looks, factor: float, mirrored: bool) -> _Look:
+    preprocess = model.preprocess
+    height, width = image.shape[-2:]
+    whole = preprocess.network_size((height, width))
+    size = (max(1, round(whole[0] * factor)), max(1, round(whole[1] * factor)))
+    tiling = looks.tiling
+    if tiling is not None and size[0] <= tiling.tile[0] and size[1] <= tiling.tile[1]:
+        tiling = None
+    stride = tile_stride(preprocess)
+    seen = NetworkImage(image, preprocess, size, mirrored, stride if tiling else 1, whole=tiling is None)
+
+    def scores(images: Tensor) -> Tensor:
+        return head.logits(model.features(images), (images.shape[-2], images.shape[-1]))
+
+    made = TiledScores(seen, scores, tiling, stride, looks.batch_size)
+    rows = taps(height, seen.scale[1], seen.offset[1], made.cells[0], seen.canvas[0])
+    columns = taps(width, seen.scale[0], seen.offset[0], made.cells[1], seen.canvas[1])
+    return _Look(made, rows, (columns.mirrored() if mirrored else columns).to(image.device))
+
+
+def _bands(ways: list[list[_Look]], size: Size, room: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of bands for which the look with the most rows of scores has enough memory."""
+    first = ways[0][0]
+    row_bytes = 4 * first.scores.categories * size[1]
+    tallest = max((look for way in ways for look in way), key=lambda look: look.scores.cells[0])
+    for band in bands(tallest.rows, tallest.scores.cells[0], row_bytes, room):
+        yield band.start, band.stop
+
+
+def _rows(look: _Look, start: int, stop: int) -> Tensor:
+    """(K, stop - start, W) logits of original rows."""
+    rows, first, last = look.rows.part(start, stop)
+    low = look.scores.read(first, last)
+    return sample(low, rows.to(low.device), look.columns)
+
+
+def _probabilities(logits: Tensor, head: SemanticHead) -> Tensor:
+    return logits.sigmoid_() if head.multi_label else torch.softmax(logits, dim=0)
+
+
+def _mean(ways: Iterable[list[Tensor]]) -> Tensor:
+    """The mean of all. Of each scale first: then a mirrored image gives exactly the mirrored map."""
+    total, count = torch.zeros(()), 0
+    for way in ways:
+        both = way[0] if len(way) == 1 else way[0] + way[1]
+        total, count = both if count == 0 else total + both, count + len(way)
+    return total / count
