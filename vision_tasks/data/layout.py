@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from vision_tasks.data.formats.semantic_layouts import MARKS
 from vision_tasks.data.records import escapes
 from vision_tasks.errors import VisionTasksError
 
@@ -44,7 +45,7 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
     """
     path = Path(path)
     if path.is_file():
-        return {_split_of(path, path.parent) or "train": CocoSplit(path, _image_folder(path, path.parent.parent))}
+        return {_split_of(path, path.parent) or "train": CocoSplit(path, image_folder(path, path.parent.parent))}
     if not path.is_dir():
         raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
     files = sorted(_json_files(path, _DEPTH))
@@ -53,7 +54,7 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
     coco = [f for f in coco if not any(word in f.name.lower() for word in _OTHER_TASKS)] or coco
     if not coco:
         raise VisionTasksError(
-            f"{path}: no COCO annotation file (JSON with images, annotations, categories) found; {_held(path)}"
+            f"{path}: no COCO annotation file (JSON with images, annotations, categories) found; {held(path)}"
         )
     found: dict[str, list[Path]] = {}
     for file in coco:
@@ -64,7 +65,18 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
         names = ", ".join(str(f.relative_to(path)) for f in coco)
         raise VisionTasksError(f"{path}: which of {names} is for training? Put train, val or test into the names.")
     top = path.parent if path.name.lower() in ("annotations", "labels") else path
-    return {s: CocoSplit(f := _only(path, s, found[s]), _image_folder(f, top)) for s in _SPLITS if s in found}
+    return {s: CocoSplit(f := _only(path, s, found[s]), image_folder(f, top)) for s in _SPLITS if s in found}
+
+
+def find_semantic(path: Path | str) -> str | None:
+    """Name of the layout (`LAYOUTS`) that a folder of semantic data has, by what it holds; None if it has none."""
+    path = Path(path)
+    if not path.is_dir():
+        return None
+    for layout, marks in MARKS.items():
+        if all(any(path.glob(mark)) for mark in marks):
+            return layout
+    return None
 
 
 def _json_files(folder: Path, depth: int) -> Iterator[Path]:
@@ -119,7 +131,7 @@ def _only(path: Path, split: str, files: list[Path]) -> Path:
     return files[0]
 
 
-def _image_folder(file: Path, top: Path) -> Path:
+def image_folder(file: Path, top: Path) -> Path:
     """The candidate folder that holds most of the first files named; the nearest one if several do alike."""
     names = [n for n in _first_names(file) if not escapes(n)]
     candidates = list(_candidates(file, top))
@@ -174,7 +186,7 @@ def _text(raw: bytes) -> str | None:
         return None
 
 
-def _held(path: Path) -> str:
+def held(path: Path) -> str:
     names = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
     if not names:
         return "the folder is empty."

@@ -191,7 +191,7 @@ class Records:
         self.__post_init__()
 
 
-def load_arrays(folder: Path) -> dict[str, np.ndarray]:
+def load_arrays(folder: Path) -> dict[str, Any]:
     """The arrays of `Records`, memory-mapped from a folder that `save_arrays` wrote."""
     # np.asarray sheds the memmap class, whose every slice costs microseconds; the mapping stays.
     return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)) for name in ARRAYS}

@@ -37,6 +37,19 @@ def _cityscapes() -> list[dict[str, Any]]:
     return [{"id": i, "name": n, "color": c, "isthing": int(i >= 24)} for i, n, c in _CITYSCAPES]
 
 
+MARKS: dict[str, tuple[str, ...]] = {
+    "scenes": ("images", "semantic/categories.json"),
+    "folders": ("images", "masks/categories.json"),
+    "camvid": ("train", "trainannot"),
+    "voc": ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"),
+    "cityscapes": ("leftImg8bit", "gtFine"),
+    "ade20k": ("images/training", "annotations/training"),
+    "nuclei": ("stage1_train",),
+    "coco_panoptic": ("annotations/panoptic_*.json",),
+    "coco_stuff": ("annotations/stuff_*.json",),
+}
+"""What a folder holds, all of it, that has a layout; the first that fits counts."""
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "scenes": {
         "images": "images/{split}/{stem}.*",
@@ -92,6 +105,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     },
     "coco_panoptic": {
         "panoptic": "annotations/panoptic_{split}.json",
-        "images": "{split}/{stem}.jpg",
+    },
+    "coco_stuff": {
+        "annotations": "annotations/stuff_{split}.json",
+        "background": None,
     },
 }  # fmt: skip

@@ -13,11 +13,12 @@ from vision_tasks.data.formats.label_images import file_size
 from vision_tasks.data.formats.patterns import compiled, fixed_part, matching
 from vision_tasks.data.formats.semantic_files import SemanticFiles, chosen_stems, split_folders, table_for
 from vision_tasks.data.formats.semantic_masks import MaskFiles, mask_files
+from vision_tasks.data.formats.semantic_records import image_records
 from vision_tasks.data.formats.semantic_table import ValueTable
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.records import Records
-from vision_tasks.data.semantic_source import IGNORED, SemanticSource
+from vision_tasks.data.semantic_source import IGNORED
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Size
 
@@ -123,52 +124,6 @@ def _source(
     return mask_files(root, [several[:1] for several in paths], table, files.reading, multi_label=files.multi_label)
 
 
-def image_records(
-    root: Path,
-    names: Sequence[str],
-    sizes: Sequence[Size],
-    source: SemanticSource,
-    origin: Path,
-    problems: Problems,
-    ids: Sequence[int] | None = None,
-) -> Records:
-    """Records of images without any annotation but their maps.
-
-    Args:
-        root: image folder. names: M paths below it. sizes: M (height, width), (0, 0) where unknown. source: M maps.
-        origin: file or pattern, for messages. ids: M image ids; by default the numbers that the names are, else 1..M.
-    """
-    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
-    stems = [PurePosixPath(name).stem for name in names]
-    if ids is None:
-        numbered = all(s.isdecimal() and len(s) < 18 for s in stems) and len({int(s) for s in stems}) == len(stems)
-        ids = [int(s) for s in stems] if numbered else range(1, len(names) + 1)
-    none = np.zeros(0, np.int64)
-    return Records(
-        image_ids=np.array(ids, np.int64),
-        widths=np.array([w for _, w in sizes], np.int32),
-        heights=np.array([h for h, _ in sizes], np.int32),
-        first=np.zeros(len(names) + 1, np.int64),
-        names=np.frombuffer(b"".join(encoded), np.uint8),
-        name_ends=np.cumsum([len(n) for n in encoded], dtype=np.int64),
-        annotation_ids=none,
-        labels=np.zeros(0, np.int32),
-        boxes=np.zeros((0, 4)),
-        areas=np.zeros(0),
-        is_crowd=np.zeros(0, bool),
-        usable=np.zeros(0, bool),
-        shape_starts=none.copy(),
-        shape_bytes=np.zeros(0, np.uint8),
-        categories=source.categories,
-        problems=problems,
-        root=root,
-        source=origin,
-        has_shapes=False,
-        semantic=source,
-        has_boxes=False,
-    )
-
-
 def with_masks(records: Records, files: SemanticFiles, split: str, root: Path) -> Records:
     """The same records with mask files beside their objects, matched by file name; images without one keep their boxes.
 
@@ -234,8 +189,8 @@ def _nothing(
     if images and mask_names:
         return (
             f"{root}: no image of {split} has a mask: {len(images)} images such as {images[0]}, {len(masks)} masks "
-            f"such as {mask_names[0]}. {{stem}} must stand for the same text in data.semantic.images ({files.images}) and "
-            f"data.semantic.masks ({files.masks})."
+            f"such as {mask_names[0]}. {{stem}} must stand for the same text in data.semantic.images ({files.images}) "
+            f"and data.semantic.masks ({files.masks})."
         )
     what, pattern = ("image", files.images) if not images else ("mask", files.masks)
     return f"{root}: no {what} of {split} is found as {pattern}. {held(pattern)} Set data.semantic.{what}s."

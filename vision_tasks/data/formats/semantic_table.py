@@ -76,7 +76,8 @@ class ValueTable:
 
 
 def looked_up(values: np.ndarray, table: Mapping[int, int], otherwise: int) -> np.ndarray:
-    """Labels (H, W) int16 of any whole numbers (H, W). Masks are runs of one value: only where it changes is looked."""
+    """Labels (H, W) int16 of any whole numbers (H, W), `otherwise` of those that the table lacks."""
+    # Masks are runs of one value: only where it changes is looked.
     flat = np.ascontiguousarray(values).reshape(-1)
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1]) if len(flat) else np.zeros(0, int)
     known = np.array(sorted(table), np.int64)
@@ -131,17 +132,17 @@ def table_of(
         VisionTasksError: nothing given, an entry without name or id, or one value for two categories.
     """
     given = list(categories)
-    entries = [c if isinstance(c, Mapping) else {"id": i, "name": c} for i, c in enumerate(given, first_value)]
+    entries: list[dict[str, Any]] = [
+        dict(c) if isinstance(c, Mapping) else {"id": i, "name": c} for i, c in enumerate(given, first_value)
+    ]
     if not entries:
         raise VisionTasksError("The semantic data have no categories. Give a list of names in the order of the values.")
     for entry in entries:
         if "name" not in entry or not isinstance(entry.get("id"), int):
-            raise VisionTasksError(
-                f"The semantic category {dict(entry)!r} needs a name and an id, its value in the masks."
-            )
+            raise VisionTasksError(f"The semantic category {entry!r} needs a name and an id, its value in the masks.")
     foreground = len(given) == 1 and not isinstance(given[0], Mapping)
     if foreground:
-        entries[0]["id"] = 1  # type: ignore[index]
+        entries[0]["id"] = 1
     try:
         made = Categories.of(entries)
     except (ValueError, TypeError) as error:
@@ -149,11 +150,11 @@ def table_of(
     values: dict[int, int] = {}
     colors: dict[int, int] = {}
     for label, entry in enumerate(entries):
-        for value in (entry["id"], *(entry.get("values") or ())):
-            _put(values, int(value), label, entry)
-        for color in (entry.get("color"), *(entry.get("colors") or ())):
-            if color is None:
-                continue
+        numbers: list[Any] = [entry["id"], *entry.get("values", ())]
+        own: list[Any] = [*([entry["color"]] if "color" in entry else []), *entry.get("colors", ())]
+        for number in numbers:
+            _put(values, int(number), label, entry)
+        for color in own:
             _put(colors, color_value(color), label, entry)
     if foreground:
         values = {}

@@ -1,0 +1,112 @@
+"""Options of semantic data: where the maps lie and what their values mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from vision_tasks.config.base import FilePath, Strict
+
+if TYPE_CHECKING:
+    from vision_tasks.data.formats.semantic_files import SemanticFiles
+
+_Byte = Annotated[int, Field(ge=0, le=255)]
+_Color = tuple[_Byte, _Byte, _Byte]
+
+
+class SemanticCategory(Strict):
+    """One category: its value in the masks, or its colour."""
+
+    id: Annotated[int, Field(ge=0, description="its value in masks of numbers, or its id in the JSON file")]
+    name: Annotated[str, Field(description="what it is called")]
+    color: Annotated[_Color | None, Field(description="red, green, blue in masks of colours, and in drawings")] = None
+    isthing: Annotated[bool, Field(description="countable things, not stuff such as sky")] = False
+    values: Annotated[list[int], Field(description="more values that mean the same")] = []
+    colors: Annotated[list[_Color], Field(description="more colours that mean the same")] = []
+
+
+class SemanticConfig(Strict):
+    """Where semantic maps lie and what their values mean. A layout fills in what is not given."""
+
+    layout: Annotated[
+        Literal[
+            "scenes", "folders", "camvid", "voc", "cityscapes", "cityscapes_train_ids", "ade20k", "nuclei",
+            "coco_panoptic", "coco_stuff",
+        ] | None,
+        Field(description="a published layout, whose settings the other options replace"),
+    ] = None  # fmt: skip
+    path: Annotated[
+        FilePath | None, Field(description="folder that all patterns start from; data.path if left out")
+    ] = None
+    images: Annotated[
+        str | None, Field(description="pattern of the images, such as images/{split}/{stem}.* (any ending)")
+    ] = None
+    masks: Annotated[
+        str | None,
+        Field(
+            description="pattern of the masks, such as masks/{split}/{stem}.png; with * several binary ones per image, "
+            "with {category} one per category"
+        ),
+    ] = None
+    panoptic: Annotated[
+        str | None, Field(description="pattern of COCO panoptic JSON files; the PNG lie in a folder of the same name")
+    ] = None
+    annotations: Annotated[
+        str | None, Field(description="pattern of COCO instances or stuff JSON files, whose objects become maps")
+    ] = None
+    splits: Annotated[
+        dict[str, str | list[str] | Annotated[float, Field(gt=0, le=1)]],
+        Field(description="train, val and test: what {split} is (one or several), a list file (.txt), or a share"),
+    ] = {}
+    categories: Annotated[
+        str | list[str | SemanticCategory] | None,
+        Field(description="names in the order of their values, entries with id, name, color, ..., or a file of them"),
+    ] = None
+    ignore: Annotated[
+        list[int | _Color] | None, Field(description="values, or colours, that count as nothing; 255 if left out")
+    ] = None
+    first_value: Annotated[int, Field(ge=0, description="value of the first name; ADE20K counts from 1")] = 0
+    unknown: Annotated[
+        Literal["error", "ignore"], Field(description="values that no category has stop training, or are ignored")
+    ] = "error"
+    reading: Annotated[
+        Literal["auto", "index", "color"],
+        Field(description="pixels by number or by colour; auto: by colour where a file has three channels"),
+    ] = "auto"
+    background: Annotated[
+        str | bool,
+        Field(description="name of the category of what no object covers, made if need be; false ignores such pixels"),
+    ] = True
+    things: Annotated[
+        Literal["keep", "merge"], Field(description="merge makes all things of panoptic maps one category, things")
+    ] = "keep"
+    multi_label: Annotated[bool, Field(description="categories may overlap: each is decided on its own")] = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> SemanticConfig:
+        from vision_tasks.errors import VisionTasksError
+
+        try:
+            self.files()
+        except VisionTasksError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def files(self) -> SemanticFiles:
+        """The settings as the reader takes them, the layout's and these together."""
+        from vision_tasks.data.formats.semantic_files import semantic_files
+
+        # A written recipe holds defaults too, so only what differs from them counts as given.
+        given: dict[str, Any] = {
+            name: value
+            for name, value in self
+            if name not in ("layout", "path") and value != type(self).model_fields[name].default
+        }
+        if self.background is False:
+            given["background"] = None
+        if isinstance(self.categories, list):
+            given["categories"] = [
+                c if isinstance(c, str) else c.model_dump(exclude_defaults=True) for c in self.categories
+            ]
+        return semantic_files(self.layout, **given)
