@@ -35,7 +35,7 @@ UNPUBLISHED: tuple[tuple[str, dict[str, Any]], ...] = (
 def rows() -> list[tuple[str, dict[str, Any], bool]]:
     """(model, options, whether weights are published) of everything to measure."""
     found: list[tuple[str, dict[str, Any], bool]] = []
-    for model, variant, backbone in published.DETECTORS:
+    for model, variant, backbone in published.MODELS:
         options = {k: v for k, v in (("variant", variant), ("backbone", backbone)) if v is not None}
         found.append((model, options | MORE.get(model, {}), True))
     return found + [(model, options, False) for model, options in UNPUBLISHED if model in MODELS]
@@ -43,7 +43,7 @@ def rows() -> list[tuple[str, dict[str, Any], bool]]:
 
 def classes_of(model: str, options: dict[str, Any], is_published: bool) -> Known:
     """COCO's categories with as many outputs as the published file has."""
-    file = published.DETECTORS[catalogue.key_of(model, options)] if is_published else None
+    file = published.MODELS[catalogue.key_of(model, options)] if is_published else None
     known = known_classes(91 if file is not None and file.publisher == "torchvision" else 80)
     assert known is not None
     return known

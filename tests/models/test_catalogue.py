@@ -36,7 +36,7 @@ def test_every_model_and_every_published_file_has_a_row() -> None:
     rows = catalogue()
     assert {row.model for row in rows} == set(list_models())
     urls = [row.weights.url for row in rows if row.weights is not None]
-    files = (*published.DETECTORS.values(), *published.DARKNET.values())
+    files = (*published.MODELS.values(), *published.DARKNET.values())
     assert sorted(urls) == sorted(file.url for file in files)
     assert all(summary(name) for name in list_models())
 

@@ -56,14 +56,14 @@ def test_ssd_begins_with_the_vgg_whose_pixels_go_to_255(
 
 
 def test_every_published_detector_is_one_that_can_be_built(asked: list[str]) -> None:
-    for model, variant, backbone in published.DETECTORS:
+    for model, variant, backbone in published.MODELS:
         assert model in MODELS
         options = model_options(model)
         for name, value in (("variant", variant), ("backbone", backbone)):
             assert name in options or value is None
-        assert published.detector_file(model, variant, backbone) == Path("x")
-    assert len(set(asked)) == len(published.DETECTORS)
-    ours = next(file for key, file in published.DETECTORS.items() if key[0] == "faster_rcnn")
+        assert published.model_file(model, variant, backbone) == Path("x")
+    assert len(set(asked)) == len(published.MODELS)
+    ours = next(file for key, file in published.MODELS.items() if key[0] == "faster_rcnn")
     assert ours.url.endswith(f"fasterrcnn_resnet50_fpn_coco-{published.EPSILON_ZERO[0]}.pth")
     assert ours.box_ap == 37.0
 
@@ -72,4 +72,4 @@ def test_what_nobody_published() -> None:
     with pytest.raises(VisionTasksError, match=r"'resnet_narrow'.*Give backbone_weights a file"):
         published.imagenet_file("resnet_narrow")
     with pytest.raises(VisionTasksError, match=r"faster_rcnn resnet18.*faster_rcnn .*resnet50"):
-        published.detector_file("faster_rcnn", None, "resnet18")
+        published.model_file("faster_rcnn", None, "resnet18")

@@ -26,7 +26,8 @@ class Row:
 
     Attributes:
         model: name in `MODELS`. options: what to ask `create_model` for, beside the name.
-        task: "boxes" or "boxes, masks". parameters: number of them, with COCO's categories, all of them learning.
+        task: "boxes", "boxes, masks", or "semantic".
+        parameters: number of them, with COCO's categories (a published semantic model's: VOC's), all of them learning.
         gflops: see `GFLOPS`. size: (height, width) of the input that this is said for.
         weights: the file that `weights="coco"` means, if there is one.
     """
@@ -45,7 +46,7 @@ class Row:
 
 
 def key_of(model: str, options: dict[str, Any]) -> published.Key:
-    """Key in `DETECTORS` of a model with these options, the builder's defaults filled in."""
+    """Key in `published.MODELS` of a model with these options, the builder's defaults filled in."""
     defaults = {name: p.default for name, p in model_options(model).items()}
     chosen = {**defaults, **options}
     return model, chosen.get("variant"), chosen.get("backbone")
@@ -57,7 +58,7 @@ def catalogue() -> list[Row]:
     rows = []
     for figures in measured:
         model, options = figures["model"], figures["options"]
-        weights = published.DETECTORS.get(key_of(model, options)) if figures["published"] else None
+        weights = published.MODELS.get(key_of(model, options)) if figures["published"] else None
         rows.append(
             Row(
                 model,
@@ -70,7 +71,7 @@ def catalogue() -> list[Row]:
             )
         )
     there = {key_of(row.model, row.options) for row in rows if row.weights is not None}
-    for (model, variant, backbone), file in published.DETECTORS.items():
+    for (model, variant, backbone), file in published.MODELS.items():
         if (model, variant, backbone) not in there:
             options = {k: v for k, v in (("variant", variant), ("backbone", backbone)) if v is not None}
             rows.append(Row(model, options, weights=file))

@@ -53,7 +53,7 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
     if str(source) == "coco" and model == "darknet":
         path = published.darknet_file(str(options.get("cfg")))
     elif str(source) == "coco":
-        path = published.detector_file(model, _variant(model, options), options.get("backbone"))
+        path = published.model_file(model, _variant(model, options), options.get("backbone"))
     elif not path.exists() and str(source).lower() in ("coco", *published.IMAGENET):
         raise VisionTasksError(
             f"weights={str(source)!r} is neither a file nor 'coco'. Weights of whole models are weights='coco', "
@@ -77,7 +77,7 @@ def read(model: str, source: str | Path, options: Mapping[str, Any]) -> Pretrain
         )
     outputs = layout.outputs(state)
     known = known_classes(outputs) if outputs == layout.coco else None
-    from_one = known is None and layout.name.startswith("torchvision")
+    from_one = known is None and layout.from_one
     return Pretrained(path, layout.rename(state), known, outputs, extra | layout.options(state), from_one)
 
 
@@ -128,7 +128,7 @@ def class_options(pretrained: Pretrained | None, categories: Categories | None, 
         if pretrained is not None and known is None and pretrained.outputs is not None:
             raise VisionTasksError(
                 f"{pretrained.path} has {pretrained.outputs} class outputs, whose names nobody knows (COCO's have 80, "
-                "or 91 with torchvision's unused). Give categories=[...] in the order they were trained."
+                "or 91 with torchvision's unused; VOC's 21). Give categories=[...] in the order they were trained."
             )
         if known is None:
             raise VisionTasksError(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vision_tasks.structures import Categories
-from vision_tasks.weights import torchvision, torchvision_dense, torchvision_ssd, yolox
+from vision_tasks.weights import torchvision, torchvision_dense, torchvision_semantic, torchvision_ssd, yolox
 
 State = Mapping[str, Tensor]
 
@@ -39,6 +39,7 @@ class Layout:
         options: builder options that the file itself reveals (a variant); the user's own go first.
         coco: how many class outputs the publisher's COCO files have. A file with another number is of other classes,
             also if it has another publisher's number.
+        from_one: files of other classes, whose names nobody knows, count them from 1, after a background.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Layout:
     outputs: Callable[[State], int]
     options: Callable[[State], dict[str, Any]] = field(default=lambda state: {})
     coco: int = 91
+    from_one: bool = True
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -98,6 +100,23 @@ LAYOUTS: tuple[Layout, ...] = (
         torchvision_ssd.ssdlite_outputs,
         torchvision_ssd.ssdlite_options,
     ),
+    *(
+        Layout(
+            f"torchvision's {name}",
+            (model,),
+            matches,
+            rename,
+            torchvision_semantic.outputs_of,
+            torchvision_semantic.semantic_options,
+            coco=21,
+            from_one=False,
+        )
+        for name, model, matches, rename in (
+            ("FCN", "fcn", torchvision_semantic.is_fcn, torchvision_semantic.rename_fcn),
+            ("DeepLabV3", "deeplabv3", torchvision_semantic.is_deeplabv3, torchvision_semantic.rename_deeplabv3),
+            ("LR-ASPP", "lraspp", torchvision_semantic.is_lraspp, torchvision_semantic.rename_lraspp),
+        )
+    ),
     Layout(
         "YOLOX",
         ("yolox",),
@@ -106,6 +125,7 @@ LAYOUTS: tuple[Layout, ...] = (
         yolox.class_outputs,
         yolox.builder_options,
         coco=80,
+        from_one=False,
     ),
 )
 """Add a publisher by adding an entry; the first that matches is taken."""
@@ -117,7 +137,13 @@ def layout_of(state: State) -> Layout | None:
 
 
 def known_classes(outputs: int) -> Known | None:
-    """What so many class outputs stand for: COCO's 91 (torchvision: background, 80 real, 10 unused) or its 80."""
+    """What so many class outputs of a file trained on COCO stand for.
+
+    Its 91 (torchvision: background, 80 real, 10 unused), its 80, or, of semantic models, the 21 of Pascal VOC.
+    """
+    voc = torchvision_semantic.voc_categories()
+    if outputs == len(voc):
+        return Known(voc, tuple(range(outputs)), outputs)
     categories, columns, all_outputs = torchvision.coco_categories()
     if outputs == all_outputs:
         return Known(categories, columns, all_outputs)

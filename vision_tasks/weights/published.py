@@ -19,12 +19,13 @@ Key = tuple[str, str | None, str | None]
 
 @dataclass(frozen=True)
 class Published:
-    """One file of a detector's weights, trained on COCO.
+    """One file of a model's weights, trained on COCO.
 
     Attributes:
         url: of the file; its SHA-256 begins with the digits after the name's last dash, if there are any.
         publisher, licence: of the file, as the publisher says.
         box_ap, mask_ap: COCO AP on val2017 in percent, as the publisher says; None if he does not.
+        miou: of a semantic model, in percent, over the 21 classes of Pascal VOC on COCO's val2017.
     """
 
     url: str
@@ -32,6 +33,7 @@ class Published:
     licence: str
     box_ap: float | None = None
     mask_ap: float | None = None
+    miou: float | None = None
 
 
 def _torchvision(twin: str, version: str = "COCO_V1") -> Published:
@@ -41,13 +43,20 @@ def _torchvision(twin: str, version: str = "COCO_V1") -> Published:
     return Published(str(weights.url), "torchvision", "BSD-3-Clause", ap.get("box_map"), ap.get("mask_map"))
 
 
+def _semantic(twin: str) -> Published:
+    """The same for one of its semantic models."""
+    weights = torchvision.models.get_model_weights(twin)["COCO_WITH_VOC_LABELS_V1"]
+    figures = weights.meta["_metrics"]["COCO-val2017-VOC-labels"]
+    return Published(str(weights.url), "torchvision", "BSD-3-Clause", miou=figures["miou"])
+
+
 def _yolox(variant: str, box_ap: float) -> Published:
     """A file of YOLOX's release 0.1.1rc0; AP from the table in its README. No hash is stated."""
     release = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
     return Published(f"{release}/yolox_{variant}.pth", "YOLOX", "Apache-2.0", box_ap)
 
 
-DETECTORS: dict[Key, Published] = {
+MODELS: dict[Key, Published] = {
     ("faster_rcnn", "v1", "resnet50"): _torchvision("fasterrcnn_resnet50_fpn"),
     ("faster_rcnn", "v2", "resnet50"): _torchvision("fasterrcnn_resnet50_fpn_v2"),
     ("faster_rcnn", "v1", "mobilenet_v3_large"): _torchvision("fasterrcnn_mobilenet_v3_large_fpn"),
@@ -65,6 +74,12 @@ DETECTORS: dict[Key, Published] = {
     ("yolox", "m", None): _yolox("m", 46.9),
     ("yolox", "l", None): _yolox("l", 49.7),
     ("yolox", "x", None): _yolox("x", 51.1),
+    ("fcn", None, "resnet50"): _semantic("fcn_resnet50"),
+    ("fcn", None, "resnet101"): _semantic("fcn_resnet101"),
+    ("deeplabv3", None, "resnet50"): _semantic("deeplabv3_resnet50"),
+    ("deeplabv3", None, "resnet101"): _semantic("deeplabv3_resnet101"),
+    ("deeplabv3", None, "mobilenet_v3_large"): _semantic("deeplabv3_mobilenet_v3_large"),
+    ("lraspp", None, "mobilenet_v3_large"): _semantic("lraspp_mobilenet_v3_large"),
 }
 """What `weights="coco"` means. Add a file by adding an entry: the key is the model, and its options `variant` and
 `backbone` (defaults included; None for an option it does not have)."""
@@ -128,19 +143,19 @@ def _has(backbone: str, version: str) -> bool:
         return False
 
 
-def detector_file(model: str, variant: str | None = None, backbone: str | None = None) -> Path:
-    """The COCO weights of a detector, downloaded if not yet in the cache.
+def model_file(model: str, variant: str | None = None, backbone: str | None = None) -> Path:
+    """The COCO weights of a model, downloaded if not yet in the cache.
 
     Raises:
         VisionTasksError: none are published for this variant and backbone, or they cannot be had.
     """
-    if (model, variant, backbone) not in DETECTORS:
+    if (model, variant, backbone) not in MODELS:
         wanted = " ".join(filter(None, (model, variant, backbone)))
-        known = "; ".join(" ".join(filter(None, key)) for key in DETECTORS)
+        known = "; ".join(" ".join(filter(None, key)) for key in MODELS)
         raise VisionTasksError(
             f"There are no published COCO weights for {wanted}. There are for: {known}. Or give weights a file."
         )
-    return _fetched(DETECTORS[model, variant, backbone], model)
+    return _fetched(MODELS[model, variant, backbone], model)
 
 
 def darknet_file(cfg: str) -> Path:
