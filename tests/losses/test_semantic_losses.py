@@ -171,6 +171,7 @@ def test_what_is_ignored_counts_nowhere(name: str, kind: str) -> None:
     assert spoilt.grad is not None
     at = spoilt.grad[(target < 0) if kind != "labels" else (target < 0)[:, None].expand_as(logits)]
     assert at.eq(0).all()
+    torch.testing.assert_close(ours(name, logits, torch.where(target < 0, -100, target)), expected)
     more = ours(name, torch.cat([logits, logits[:1]]), torch.cat([target, torch.full_like(target[:1], -1)]))
     torch.testing.assert_close(more, expected)
 

@@ -101,18 +101,17 @@ def _unweighted(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _hardest(hardness: Tensor, valid: Tensor, share: float | None, least: int) -> Tensor:
-    """Which are the hardest annotated pixels, so many or such a share; same shape, bool.
+    """Which are the hardest annotated pixels, so many or such a share; same shape, bool. Where too few are, others, too.
 
     How many are annotated is only known on the device, so they are ranked by sorting all, the others last.
     """
     order = torch.where(valid, hardness, -1).flatten().argsort(descending=True)
     ranks = torch.arange(order.numel(), device=order.device)
-    annotated = valid.sum()
     if share is None:
         count: Tensor | int = least
     else:  # in millionths: a tenth of 30 is 3, which floating point may round up to 4
-        count = (annotated * max(1, round(share * 10**6)) + 10**6 - 1) // 10**6
-    among = (ranks < count) & (ranks < annotated)
+        count = (valid.sum() * max(1, round(share * 10**6)) + 10**6 - 1) // 10**6
+    among = ranks < count
     return torch.zeros_like(among).scatter(0, order, among).view_as(valid)
 
 

@@ -11,7 +11,7 @@ _BLOCK = 2**24  # pixels that are sorted at once, in about 0.6 GB
 def lovasz(logits: Tensor, target: Tensor, *, per_image: bool = False) -> Tensor:
     """Lovász-Softmax of labels, averaged over the classes there are; Lovász hinge of layers, averaged over them.
 
-    Equal to segmentation_models_pytorch 0.5 for labels and for one layer. Of several layers smp makes one long row of
+    Equal to segmentation_models_pytorch for labels and for one layer. Of several layers smp makes one long row of
     pixels; here each has a loss of its own, as it has an intersection over union of its own. With `per_image`, images
     without annotation count nowhere, for which smp fails or counts a 0.
 

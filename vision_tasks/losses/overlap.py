@@ -81,7 +81,7 @@ def tversky(
     """One minus Tversky's index, TP / (TP + alpha FP + beta FN), averaged over classes (Salehi et al. 2017).
 
     TP, FP and FN are sums of probabilities over the annotated pixels of the batch, or of each image. Equal to
-    segmentation_models_pytorch 0.5 with the same options. Of a softmax the ignored pixels only leave the sums.
+    segmentation_models_pytorch with the same options. Of a softmax the ignored pixels only leave the sums.
 
     Args:
         logits: (B, K, H, W). target: (B, H, W) int64 labels, or (B, K, H, W) of 0 and 1; -1 is ignored.
