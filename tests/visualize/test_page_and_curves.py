@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.visualize.curves import plot_precision_recall, plot_training, read_metrics
+from vision_tasks.visualize.confusion import plot_confusion
+from vision_tasks.visualize.curves import _PANELS, plot_precision_recall, plot_training, read_metrics
 from vision_tasks.visualize.page import write_page
 
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=y>"
@@ -25,7 +26,8 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.lasttag != "style":
+            self.words.append(data)
 
 
 def read(path):
@@ -120,6 +122,68 @@ def test_nothing_to_draw_is_said(tmp_path, content):
         plot_training(tmp_path / "m.csv", tmp_path / "c.png")
     with pytest.raises(VisionTasksError, match=r"none\.csv"):
         plot_training(tmp_path / "none.csv", tmp_path / "c.png")
+
+
+def test_wide_pictures_take_the_whole_width(tmp_path, picture):
+    wide = tmp_path / "wide.png"
+    wide.write_bytes(cv2.imencode(".png", np.zeros((4, 12, 3), np.uint8))[1].tobytes())
+    page = write_page(tmp_path / "index.html", "t", images=[(picture, "square"), (wide, "three panels")])
+    classes = [a.get("class") for t, a in read(page).tags if t == "figure"]
+    assert classes == [None, "wide"]
+
+
+def test_numbers_of_maps_and_segments_are_explained(tmp_path):
+    names = ["mIoU", "pixel_accuracy", "PQ_things", "segm/AP", "boundary_IoU", "PQ_elsewhere"]
+    text = write_page(tmp_path / "p.html", "t", dict.fromkeys(names, 0.5)).read_text()
+    said = re.findall(r"<dt>(.*?)</dt><dd>0.500</dd>(?:<small>(.*?)</small>)?", text)
+    assert [name for name, _ in said] == names
+    meanings = dict(said)
+    assert meanings["PQ_things"] == "things: panoptic quality, SQ × RQ"
+    assert meanings["segm/AP"] == "masks: average precision, IoU 0.50 to 0.95"
+    assert meanings["PQ_elsewhere"] == ""
+    assert all(meanings[name] for name in names[:-1])
+
+
+def test_scores_of_all_kinds_are_drawn(tmp_path):
+    numbers = ["AP", "AP50", "segm/AP", "mIoU", "pixel_accuracy", "PQ", "SQ", "RQ"]
+    others = ["APs", "boundary_F", "PQ_things", "fwIoU", "lossy"]
+    columns = ["step", *(f"val/{name}" for name in numbers + others[:-1]), others[-1]]
+    rows = [",".join(map(str, [step, *np.linspace(0.1, 0.9, len(columns) - 1)])) for step in range(3)]
+    (tmp_path / "m.csv").write_text("\n".join([",".join(columns), *rows]))
+    plot_training(tmp_path / "m.csv", tmp_path / "c.svg")
+    pattern = dict(_PANELS)["score"]
+    assert [name for name in numbers + others if pattern.search(f"val/{name}")] == numbers
+    drawn = (tmp_path / "c.svg").read_text()
+    assert [name for name in numbers if f'id="val/{name}"' not in drawn] == []
+
+
+CONFUSION = np.asarray([[60, 30, 10], [0, 0, 0], [5, 0, 95]])
+
+
+def test_confusion_is_in_shares_of_the_truth(tmp_path):
+    names = ["$road", "_sky", "树"]
+    drawn = plot_confusion(CONFUSION, names, tmp_path / "c.svg").read_text()
+    assert re.findall(r"<!-- (\d+) -->", drawn) == ["60", "30", "10", "5", "95"]
+    assert "<!-- nothing -->" not in drawn
+    assert all(f"<!-- {name} -->" in drawn for name in names)
+    missed = np.concatenate([CONFUSION, [[100], [0], [0]]], axis=1)
+    drawn = plot_confusion(missed, names, tmp_path / "c.svg").read_text()
+    assert re.findall(r"<!-- (\d+) -->", drawn) == ["30", "15", "5", "50", "5", "95"]
+    assert "<!-- nothing -->" in drawn
+    assert cv2.imread(str(plot_confusion(CONFUSION * 0, names, tmp_path / "empty.png"))) is not None
+
+
+def test_confusion_of_many_categories(tmp_path):
+    names = [f"category {i}" for i in range(100)]
+    counts = np.diag(np.arange(100, 0, -1)) * 9
+    counts[0, 99] = 100  # a confusion with one that is not drawn
+    drawn = plot_confusion(counts, names, tmp_path / "c.svg").read_text()
+    assert re.findall(r"<!-- (category \d+) -->", drawn) == names[:40] * 2
+    assert re.findall(r"<!-- (\d+) -->", drawn)[:2] == ["90", "10"]
+    assert "40 of 100" in drawn
+    for wrong in (np.zeros((3, 2)), np.zeros((2, 2, 2)), np.zeros((0, 0))):
+        with pytest.raises(ValueError, match="names"):
+            plot_confusion(wrong, ["a", "b", "c"][: len(wrong)], tmp_path / "bad.png")
 
 
 def test_precision_recall(tmp_path):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vision_tasks.config import Config
 from vision_tasks.data.images import ImageError, read_image
 from vision_tasks.data.records import Records
 from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.coco_summary import RECALLS, CocoSummary
+from vision_tasks.metrics.semantic_summary import SemanticSummary
 from vision_tasks.training.judging import Summary, numbers_of
 from vision_tasks.training.run import Run
 from vision_tasks.visualize.comparison import draw_comparison
+from vision_tasks.visualize.confusion import plot_confusion
 from vision_tasks.visualize.curves import plot_precision_recall, plot_training
 from vision_tasks.visualize.page import write_page
 from vision_tasks.visualize.picture import write_picture
@@ -72,6 +76,8 @@ def plot_curves(summaries: Mapping[str, Summary], folder: Path) -> list[Path]:
         if isinstance(s, CocoSummary):
             curves = s.precision[:, :, :, 0, -1]
             drawn.append(plot_precision_recall(curves, RECALLS, s.tables.category_names, folder / names[kind]))
+        elif isinstance(s, SemanticSummary) and s.confusion.ndim == 2:
+            drawn.append(plot_confusion(s.confusion, s.categories.names, folder / "confusion.png"))
     return drawn
 
 
@@ -85,8 +91,11 @@ def draw_samples(
         target = records.target(row)
         try:
             image = read_image(records.image_path(row), target.size if all(target.size) else None)
+            size = (image.shape[0], image.shape[1])
+            semantic = None if records.semantic is None else records.semantic.read(row, size)
         except ImageError:
             continue
+        target = replace(target, size=size, semantic=None if semantic is None else torch.from_numpy(semantic))
         prediction = predictor(image)
         zoom = max(1, round(480 / max(image.shape[:2])))
         picture = draw_comparison(image, target, prediction, threshold=predictor.threshold, zoom=zoom)

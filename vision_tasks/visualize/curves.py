@@ -32,8 +32,8 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 _PANELS = (
     ("loss", re.compile(r"loss", re.I)),
     ("learning rate", re.compile(r"(^|[/_])(lr|learning_rate)($|[-/_])", re.I)),
-    # Of COCO's twelve numbers the three that people compare; all are in the file.
-    ("score", re.compile(r"(^|[/_])(m?AP(50|75)?|mIoU|IoU|Dice|PQ|SQ|RQ|F1)($|[-/_@])")),
+    # Of each kind's numbers the few that people compare; all are in the file.
+    ("score", re.compile(r"(^|[/_])(m?AP(50|75)?|mIoU|IoU|Dice|pixel_accuracy|[PSR]Q|F1)($|[-/@])")),
 )
 _MANY = 12  # More curves than this in one panel cannot be told apart.
 
@@ -58,11 +58,11 @@ def plot_training(metrics_csv: Path | str, path: Path | str) -> Path:
             f"{metrics_csv}: none of its columns with numbers ({', '.join(columns) or 'there are none'}) is a loss, "
             "a learning rate or a score; has the run logged a step yet?"
         )
-    figure = _figure(5.2 * len(panels), 3.9)
+    figure = new_figure(5.2 * len(panels), 3.9)
     for index, (title, curves) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         _draw_panel(axes, title, curves)
-    return _save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def read_metrics(metrics_csv: Path | str) -> dict[str, Curve]:
@@ -107,7 +107,7 @@ def plot_precision_recall(
         )
     count = stacked.shape[0]
     steps = thresholds if thresholds is not None else [0.5 + 0.05 * t for t in range(count)]
-    figure = _figure(5.6 * (1 + (count > 1)) + 1.2, 4.6)
+    figure = new_figure(5.6 * (1 + (count > 1)) + 1.2, 4.6)
     axes = figure.add_subplot(1, 1 + (count > 1), 1)
     title = f"per category, IoU ≥ {steps[0]:.2f}" if count > 1 else "per category"
     _draw_categories(axes, stacked[0], np.asarray(recalls), list(names), title)
@@ -118,7 +118,7 @@ def plot_precision_recall(
             shade = (0.0, 0.25 + 0.45 * t / max(1, count - 1), 0.75, 1 - 0.6 * t / count)
             axes.plot(recalls, curve, color=shade, gid=f"IoU {steps[t]:.2f}  {_mean(curve):.3f}")
         _finish(axes, "average over categories")
-    return _save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def _draw_categories(axes: Axes, table: NDArray, recalls: NDArray, names: list[str], title: str) -> None:
@@ -201,7 +201,7 @@ def _mean_over_categories(table: NDArray) -> NDArray[np.float64]:
     return np.asarray(np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0))
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -210,7 +210,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -27,9 +27,21 @@ _MEANINGS = {
     "ARs": "recall, small objects",
     "ARm": "recall, medium objects",
     "ARl": "recall, large objects",
+    "mIoU": "intersection over union, mean over categories",
+    "pixel_accuracy": "share of pixels that are right",
+    "mean_accuracy": "recall, mean over categories",
+    "fwIoU": "IoU weighted by the truth's pixels",
+    "Dice": "overlap over mean size, as F1",
+    "precision": "right of what was predicted",
+    "recall": "found of what is there",
+    "boundary_IoU": "IoU of bands along borders",
+    "boundary_F": "borders that lie where they should",
+    "PQ": "panoptic quality, SQ × RQ",
+    "SQ": "IoU of segments that were found",
+    "RQ": "F1 of finding segments",
 }
 
-_WITH_BARS = ("AP", "AR", "F1", "IoU", "Dice", "PQ", "precision", "recall")
+_WITH_BARS = ("AP", "AR", "F1", "f1", "IoU", "Dice", "PQ", "SQ", "RQ", "precision", "recall", "boundary")
 """Beginnings of the names of columns whose numbers are drawn as bars, too: those of which more is better."""
 
 
@@ -73,7 +85,7 @@ def write_page(
         lead=lead,
         metrics=[(name, _text(value), _meaning(name)) for name, value in (metrics or {}).items()],
         tables=[(title, *_table(rows)) for title, rows in (tables or {}).items() if rows],
-        images=[(_source(Path(file), path.parent, embed), caption) for file, caption in images],
+        images=[(_source(Path(file), path.parent, embed), caption, _is_wide(file)) for file, caption in images],
         curves=[(_source(Path(file), path.parent, embed), Path(file).stem.replace("_", " ")) for file in curves],
         commands=commands,
     )
@@ -96,9 +108,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[dict
 
 
 def _meaning(name: str) -> str:
-    """What COCO's number is about; that of masks is called "segm/AP" and so on."""
-    meaning = _MEANINGS.get(name.removeprefix("segm/"), "")
-    return f"masks: {meaning}" if meaning and name.startswith("segm/") else meaning
+    """What a number is about; AP of masks is called "segm/AP", PQ of things alone "PQ_things", and so on."""
+    plain, _, group = name.removeprefix("segm/").partition("_") if name not in _MEANINGS else (name, "", "")
+    meaning = _MEANINGS.get(plain, "") if group in ("", "things", "stuff") else ""
+    group = "masks" if name.startswith("segm/") else group
+    return f"{group}: {meaning}" if meaning and group else meaning
 
 
 def _source(file: Path, folder: Path, embed: bool) -> str:
@@ -110,6 +124,17 @@ def _source(file: Path, folder: Path, embed: bool) -> str:
         return quote(file.resolve().relative_to(folder.resolve()).as_posix())
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _is_wide(file: Path | str) -> bool:
+    """Whether a picture, such as three panels side by side, needs the whole width of the page to be seen."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            return picture.width >= 2.4 * picture.height
+    except UnidentifiedImageError:  # a kind that PIL does not read, such as SVG
+        return False
 
 
 def _is_number(value: Any) -> bool:
