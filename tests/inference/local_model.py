@@ -60,7 +60,11 @@ def local_model(
     with torch.no_grad():
         for parameter in [*backbone.parameters(), *head.parameters()]:
             parameter *= 2 if parameter.ndim > 1 else 1
-    return VisionModel(rule, backbone, None, {"semantic": head}).eval()
+    model = VisionModel(rule, backbone, None, {"semantic": head}).eval()
+    with torch.no_grad():  # no category best everywhere
+        seen = model.preprocess([picture(96, 96, len(rule.mean), seed=9)], size=(96, 96)).images
+        head.decoder.classifier.bias -= head.logits(model.features(seen), (96, 96)).mean(dim=(0, 2, 3))
+    return model
 
 
 def radius_of(strides: Sequence[int]) -> int:
@@ -76,6 +80,9 @@ def radius_of(strides: Sequence[int]) -> int:
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> Tensor:
-    """(C, H, W) uint8 noise."""
+    """(C, H, W) uint8: smooth blobs and noise."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (channels, height, width), generator=generator, dtype=torch.uint8)
+    blobs = torch.rand((1, channels, height // 12 + 2, width // 12 + 2), generator=generator)
+    blobs = nn.functional.interpolate(blobs, size=(height, width), mode="bilinear", align_corners=False)[0]
+    noise = torch.rand((channels, height, width), generator=generator)
+    return ((0.7 * blobs + 0.3 * noise) * 255).to(torch.uint8)

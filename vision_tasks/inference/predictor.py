@@ -22,8 +22,8 @@ from vision_tasks.models.vision_model import VisionModel, with_panoptic
 from vision_tasks.structures import Prediction, Size
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
-"""A path; a PIL image; an (H, W, 3) RGB or (H, W) grey array, uint8 or uint16; a (C, H, W) tensor, uint8, uint16 or
-float in 0..1."""
+"""A path; a PIL image; an (H, W, 3) RGB, (H, W) grey or (H, W, C) array, uint8 or uint16; a (C, H, W) tensor, uint8,
+uint16 or float in 0..1."""
 
 SPEEDS = ("exact",)
 
@@ -113,7 +113,7 @@ class Predictor:
         """Predictions of images, one after another, holding no more than a batch of them."""
         waiting: list[Tensor] = []
         for image in images:
-            waiting.append(to_tensor(image))
+            waiting.append(to_tensor(image, len(self.model.preprocess.mean)))
             if len(waiting) == self.batch_size:
                 yield from self.predict(waiting)
                 waiting = []
@@ -165,8 +165,12 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
-def to_tensor(image: Any) -> Tensor:
-    """Any `ImageLike` as a (3, H, W) tensor; files and PIL images are turned upright as viewers do.
+def to_tensor(image: Any, channels: int = 3) -> Tensor:
+    """Any `ImageLike` as a (C, H, W) tensor; files and PIL images are turned upright as viewers do.
+
+    Args:
+        channels: what the model takes. Grey is repeated for three channels, transparency is dropped; colours become
+            grey for one. Other numbers are left as they are: there is no telling what they mean.
 
     Raises:
         VisionTasksError: an unreadable file, or a form that is none of these.
@@ -174,7 +178,7 @@ def to_tensor(image: Any) -> Tensor:
     if isinstance(image, (str, Path)):
         image = read_image(image)
     elif isinstance(image, Image.Image):
-        image = _pil_pixels(ImageOps.exif_transpose(image))
+        image = _pil_pixels(ImageOps.exif_transpose(image), channels)
     if isinstance(image, np.ndarray):
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
         if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
@@ -191,15 +195,27 @@ def to_tensor(image: Any) -> Tensor:
         raise VisionTasksError(f"An image must be a path, PIL image, array or tensor, not a {type(image).__name__}.")
     if tensor.ndim != 3:
         raise VisionTasksError(f"A tensor must be (C, H, W), not {tuple(tensor.shape)}.")
-    if tensor.shape[0] == 1:
-        tensor = tensor.expand(3, -1, -1)
-    return tensor[:3] if tensor.shape[0] == 4 else tensor
+    return _with_channels(tensor, channels)
 
 
-def _pil_pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of most modes; deeper ones, which PIL would cut at 255, as (H, W), uint16 if they fit."""
+def _with_channels(image: Tensor, wanted: int) -> Tensor:
+    given = len(image)
+    if given == wanted:
+        return image
+    if wanted == 3:
+        return image.expand(3, -1, -1) if given == 1 else image[:3] if given == 4 else image
+    if wanted == 1 and given in (3, 4):
+        # ITU-R 601, as PIL's "L". Three equal channels give that channel.
+        weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)[:, None, None]
+        grey = (image[:3].float() * weights).sum(dim=0, keepdim=True)
+        return grey if image.is_floating_point() else grey.round().to(image.dtype)
+    return image
+
+
+def _pil_pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """(H, W, C) uint8 of most modes; deeper ones, which PIL would cut at 255, as (H, W), uint16 if they fit."""
     if image.mode[0] not in "IF":
-        return np.array(image.convert("RGB"))
+        return np.array(image if channels == 4 and image.mode in ("RGBA", "CMYK") else image.convert("RGB"))
     values = np.array(image)
     if values.dtype.kind == "i" and values.size and values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16)
