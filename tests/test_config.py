@@ -55,7 +55,7 @@ def refused(source: Path | None, *overrides: str) -> str:
         ("model.min_size=big", "model.min_size: input should be a valid integer"),
         ("run.name=a/b", "without slashes"),
         ("run.name=..", "without slashes"),
-        ("data.train.images=x", "data.train.annotations: must be given."),
+        ("data.train.images=x", "give annotations (a COCO JSON file), semantic, or both"),
         ("train.epochs", "not an option of the form key=value"),
         ("=3", "not an option of the form key=value"),
         ("train.epochs=[1", "is not valid YAML"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vision_tasks.config.recipe import load_config as load_config
     from vision_tasks.config.recipe import model_config_of as model_config_of
     from vision_tasks.config.recipe import to_yaml as to_yaml
+    from vision_tasks.config.semantic import SemanticConfig as SemanticConfig
     from vision_tasks.config.training import OptimizerConfig as OptimizerConfig
     from vision_tasks.config.training import TrainConfig as TrainConfig
 
@@ -23,6 +24,7 @@ _HOME = {
     "DataConfig": "data",
     "OptimizerConfig": "training",
     "RunConfig": "recipe",
+    "SemanticConfig": "semantic",
     "Split": "data",
     "Strict": "base",
     "TrainConfig": "training",

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vision_tasks.config.base import FilePath, Strict
+from vision_tasks.config.semantic import SemanticConfig
 
 
 class Split(Strict):
-    """One annotation file and the folder of its images."""
+    """Objects (an annotation file and the folder of its images), semantic maps, or both."""
 
-    annotations: Annotated[FilePath, Field(description="COCO JSON file")]
+    annotations: Annotated[FilePath | None, Field(description="COCO JSON file of the objects, if there are any")] = None
     images: Annotated[
         FilePath | None, Field(description="folder of the images; found by what it holds if left out")
     ] = None
+    semantic: Annotated[SemanticConfig | None, Field(description="semantic maps, if not those of data.semantic")] = None
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Split:
+        if self.annotations is None and self.semantic is None:
+            raise ValueError("give annotations (a COCO JSON file), semantic, or both")
+        return self
 
 
 _Side = Annotated[int, Field(ge=32, le=8192)]
@@ -28,6 +36,9 @@ class DataConfig(Strict):
     path: Annotated[FilePath | None, Field(description="folder (or JSON file) in which train and val are found")] = None
     train: Annotated[Split | None, Field(description="training split, instead of path")] = None
     val: Annotated[Split | None, Field(description="validation split, instead of path")] = None
+    semantic: Annotated[
+        SemanticConfig | None, Field(description="semantic maps; a known layout in path is found without")
+    ] = None
     batch_size: Annotated[int, Field(ge=1, description="images per step and process")] = 4
     val_batch_size: Annotated[int | None, Field(ge=1, description="images per evaluation step; as batch_size")] = None
     workers: Annotated[int | None, Field(ge=0, description="loader processes; None chooses, 0 decodes in place")] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -24,10 +24,12 @@ class SemanticSource(ABC):
 
     Attributes:
         categories: what the labels mean. multi_label: whether each category is decided on its own.
+        is_drawn: whether maps are drawn of outlines, in which there is nothing to decode that might be damaged.
     """
 
     categories: Categories
     multi_label: bool
+    is_drawn: ClassVar[bool] = False
 
     @abstractmethod
     def __len__(self) -> int:

@@ -7,63 +7,167 @@ from pathlib import Path
 
 import numpy as np
 
-from vision_tasks.config import DataConfig, Split
+from vision_tasks.config import DataConfig, SemanticConfig, Split
 from vision_tasks.data.formats.coco import read_coco
+from vision_tasks.data.formats.semantic import alone, has_split, read_semantic, relabelled, with_rendered, with_semantic
 from vision_tasks.data.images import check_images
-from vision_tasks.data.layout import find_coco
+from vision_tasks.data.layout import find_coco, find_semantic, held
 from vision_tasks.data.records import Records
+from vision_tasks.data.semantic_check import Checked, check_maps
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.multi_head import Kind
 from vision_tasks.structures import Categories
 
 log = logging.getLogger("vision_tasks")
 
 
-def split_of(config: DataConfig, name: str) -> Split | None:
-    """The files of "train" or "val": as named in the recipe, else found in `data.path`; None if there are none."""
+def split_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects",)) -> Split | None:
+    """The files of "train" or "val": as named in the recipe, else found in `data.path`; None if there are none.
+
+    Args:
+        kinds: what is wanted of it: objects, semantic maps, or both.
+
+    Raises:
+        VisionTasksError: nothing of a kind that is known is found, or what is named lacks what is wanted.
+    """
     named: Split | None = getattr(config, name)
-    if named is not None and named.images is not None:
-        return named
+    semantic = _semantic_of(config, named, name) if "semantic" in kinds else None
+    if semantic is not None and ("objects" not in kinds or (named is not None and named.annotations is None)):
+        return Split(semantic=semantic)
     if named is not None:
-        found = next(iter(find_coco(named.annotations).values()))
-        return Split(annotations=named.annotations, images=found.images)
-    if config.path is None:
+        if named.annotations is None:
+            raise VisionTasksError(f"data.{name} names no annotations: the model finds objects. Give a COCO JSON file.")
+        images = named.images or next(iter(find_coco(named.annotations).values())).images
+        return Split(annotations=named.annotations, images=images, semantic=semantic)
+    if config.path is None or ("objects" not in kinds and config.semantic is not None):
         return None
-    splits = find_coco(config.path)
-    return Split(annotations=splits[name].annotations, images=splits[name].images) if name in splits else None
+    try:
+        splits = find_coco(config.path)
+    except VisionTasksError as error:
+        if "semantic" in kinds:
+            raise VisionTasksError(_no_maps(config.path, error)) from error
+        raise
+    if name not in splits:
+        return None
+    return Split(annotations=splits[name].annotations, images=splits[name].images, semantic=semantic)
 
 
-def read_split(split: Split, name: str, categories: Categories | None = None) -> Records:
-    """Records of images that are there; what is wrong with the data is said once."""
-    assert split.images is not None
-    records = check_images(read_coco(Path(split.annotations), Path(split.images), categories))
-    log.info("%s: %d images, %d objects in %s", name, len(records), len(records.boxes), split.annotations)
-    counts = np.bincount(records.labels[records.usable & ~records.is_crowd], minlength=len(records.categories))
-    if not counts.any():
-        log.warning("%s: no object is annotated; there is nothing to learn or to judge by.", name)
-    elif name == "train" and not counts.all():
-        unseen = [n for n, c in zip(records.categories.names, counts, strict=True) if not c]
-        log.warning("train: nobody annotated %s.", ", ".join(unseen[:8]) + (" ..." if len(unseen) > 8 else ""))
+def _semantic_of(config: DataConfig, named: Split | None, name: str) -> SemanticConfig | None:
+    """Where the maps of a split are, with the folder that their patterns start from."""
+    given = (named.semantic if named is not None else None) or config.semantic
+    if given is None:
+        layout = find_semantic(config.path) if named is None and config.path is not None else None
+        if layout is None:
+            return None
+        found = SemanticConfig.model_validate({"layout": layout, "path": config.path})
+        return found if has_split(found.files(), name, Path(config.path or "")) else None
+    root = given.path or config.path or (named.images if named is not None else None)
+    if root is None:
+        raise VisionTasksError("data.semantic has patterns, but no folder that they start from. Give data.path.")
+    if name != "train" and not has_split(given.files(), name, root):
+        return None
+    return given.model_copy(update={"path": root})
+
+
+def read_split(
+    split: Split,
+    name: str,
+    categories: Categories | None = None,
+    kinds: tuple[Kind, ...] = ("objects",),
+    semantic_categories: Categories | None = None,
+) -> Records:
+    """Records of images that are there; what is wrong with the data is said once.
+
+    Args:
+        split: from `split_of`. name: "train" or "val".
+        categories, semantic_categories: those trained on, whose labels objects and maps shall have.
+        kinds: what is wanted. Maps without files of their own are drawn of the objects.
+
+    Raises:
+        VisionTasksError: the data cannot be used.
+    """
+    files = None if split.semantic is None else split.semantic.files()
+    root = Path((split.semantic.path if split.semantic is not None else None) or ".")
+    if split.annotations is None:
+        assert files is not None
+        records = check_images(read_semantic(files, name, root, semantic_categories))
+    else:
+        assert split.images is not None
+        records = check_images(read_coco(Path(split.annotations), Path(split.images), categories))
+        if "semantic" in kinds and files is not None:
+            records = with_semantic(records, files, name, root, semantic_categories)
+        elif "semantic" in kinds:
+            log.info("%s: the semantic maps are drawn of the objects in %s", name, split.annotations)
+            records = relabelled(with_rendered(records), semantic_categories)
+        if "objects" not in kinds:
+            records = alone(records)
+    if records.has_boxes:
+        _tell_objects(records, name)
+    if records.semantic is not None:
+        records, checked = check_maps(records)
+        _tell_maps(records, checked, name)
     if len(records.problems):
         log.warning("%s", records.problems.summary())
     return records
 
 
-def read_splits(config: DataConfig) -> tuple[Records, Records | None]:
+def read_splits(config: DataConfig, kinds: tuple[Kind, ...] = ("objects",)) -> tuple[Records, Records | None]:
     """Training records, and validation records (None if there are none) with the same categories.
+
+    Args:
+        kinds: what the model learns from: objects, semantic maps, or both.
 
     Raises:
         VisionTasksError: no training data.
     """
-    train = split_of(config, "train")
+    train = split_of(config, "train", kinds)
     if train is None:
         where = f"in {config.path}" if config.path else "named"
         if config.path is not None and config.path.is_dir():
             others = sorted(p.relative_to(config.path).as_posix() for p in config.path.glob("**/*.json"))[:6]
             where += f" (JSON files there: {', '.join(others)}; is one of them cut off, or not of COCO's form?)"
         raise VisionTasksError(f"There is no training data {where}. Give data=FOLDER, or data.train.annotations=FILE.")
-    records = read_split(train, "train")
-    val = split_of(config, "val")
+    records = read_split(train, "train", kinds=kinds)
+    val = split_of(config, "val", kinds)
     if val is None:
         log.warning("There is no validation data: nothing is evaluated, and best.ckpt is the last.")
         return records, None
-    return records, read_split(val, "val", records.categories)
+    surfaces = None if records.semantic is None else records.semantic.categories
+    return records, read_split(val, "val", records.categories if records.has_boxes else None, kinds, surfaces)
+
+
+def _tell_objects(records: Records, name: str) -> None:
+    log.info("%s: %d images, %d objects in %s", name, len(records), len(records.boxes), records.source)
+    counts = np.bincount(records.labels[records.usable & ~records.is_crowd], minlength=len(records.categories))
+    if not counts.any():
+        log.warning("%s: no object is annotated; there is nothing to learn or to judge by.", name)
+    elif name == "train" and not counts.all():
+        log.warning("train: nobody annotated %s.", _unseen(records.categories, counts))
+
+
+def _tell_maps(records: Records, checked: Checked, name: str) -> None:
+    assert records.semantic is not None
+    categories, whole = records.semantic.categories, max(int(checked.pixels.sum()), 1)
+    largest = np.argsort(-checked.pixels, kind="stable")[:6].tolist()
+    shares = ", ".join(f"{categories.names[k]} {checked.pixels[k] / whole:.1%}" for k in largest)
+    log.info("%s: %d semantic maps of %d categories (%s) in %s", name, checked.total, len(categories), shares,
+             records.source)  # fmt: skip
+    if not checked.pixels.any():
+        log.warning("%s: no pixel of any category is annotated; there is nothing to learn or to judge by.", name)
+    elif name == "train" and not checked.pixels.all():
+        where = "" if checked.is_whole else f" in the {checked.maps} of {checked.total} maps that were looked at"
+        log.warning("train: nobody annotated %s%s.", _unseen(categories, checked.pixels), where)
+
+
+def _unseen(categories: Categories, counts: np.ndarray) -> str:
+    names = [n for n, c in zip(categories.names, counts, strict=True) if not c]
+    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+
+
+def _no_maps(path: Path, error: VisionTasksError) -> str:
+    there = held(path) if path.is_dir() else ""
+    return (
+        f"{path}: no semantic maps of a known layout, and no COCO file of objects to draw them of; {there or error}\n"
+        "Set data.semantic.images, data.semantic.masks (patterns such as images/{split}/{stem}.jpg) and "
+        "data.semantic.categories, or data.semantic.layout."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def read_values(
     try:
         if header.format == "PNG":
             check_png(data)
-        with quiet_reading():
+        # The lock is for rarer formats alone: threads that read PNG need not wait for each other.
+        with contextlib.nullcontext() if header.format == "PNG" else quiet_reading():
             header.load()
         return _values(header, data, reading, path)
     except ImageError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -36,6 +37,7 @@ class RenderedObjects(SemanticSource):
     background: int
     categories: Categories
     multi_label: bool = False
+    is_drawn: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.records)
