@@ -82,7 +82,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     """
     console = console or Console(stderr=True)
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
-    train, val = read_splits(config.data)
+    train, val = read_splits(config.data, model_kinds(config.model["name"], config.model))
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     check_suits(model, train, config.data.min_sizes)
     metrics = [] if val is None else metrics_for(model, val, "val")
