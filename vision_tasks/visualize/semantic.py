@@ -87,7 +87,7 @@ def shade(color: Color, index: int) -> Color:
         return color
     hue, light, saturation = colorsys.rgb_to_hls(*(c / 255 for c in color))
     turn, step = divmod(index, len(_LIGHTNESS))
-    light = min(0.88, max(0.22, light + _LIGHTNESS[step]))
+    light = min(0.9, max(0.1, light + _LIGHTNESS[step]))
     hue = (hue + 0.025 * (turn % 3) * (-1) ** turn) % 1.0
     r, g, b = colorsys.hls_to_rgb(hue, light, saturation)
     return (round(r * 255), round(g * 255), round(b * 255))
