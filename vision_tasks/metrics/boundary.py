@@ -22,6 +22,8 @@ COLUMNS = ("band_truth", "band_predicted", "band_both", "truth", "truth_found", 
 """What is counted per category: pixels of bands; contour pixels of the truth, those found, and of the prediction."""
 
 _FAR = np.iinfo(np.int16).max
+_PLANES = 64  # categories whose contours are widened together
+_ROWS_AT_ONCE = 64  # what is widened together shall fit a processor's cache
 
 
 def boundary_counts(
@@ -55,10 +57,11 @@ def boundary_counts(
     contours = [np.where(_edges(labels, 1, framed=False), labels, np.int16(-1)) for labels in (truth, predicted)]
     for column, labels in ((3, contours[0]), (5, contours[1])):
         counts[:, column] = np.bincount(labels[labels >= 0], minlength=categories)[:categories]
-    for category in np.flatnonzero((counts[:, 3] > 0) & (counts[:, 5] > 0)):
-        of_truth, of_predicted = _cropped(contours[0] == category, contours[1] == category)
-        counts[category, 4] = np.count_nonzero(of_truth & _near(of_predicted, reach))
-        counts[category, 6] = np.count_nonzero(of_predicted & _near(of_truth, reach))
+    shared = np.flatnonzero((counts[:, 3] > 0) & (counts[:, 5] > 0))
+    for begin in range(0, len(shared), _PLANES):
+        chosen = shared[begin : begin + _PLANES]
+        counts[chosen, 4] = _found(contours[0], contours[1], chosen, reach)
+        counts[chosen, 6] = _found(contours[1], contours[0], chosen, reach)
     return counts
 
 
@@ -75,16 +78,38 @@ def _edges(labels: np.ndarray, width: int, *, framed: bool) -> np.ndarray:
     return found
 
 
-def _near(places: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels at most `reach` away from one of these, (H, W) bool."""
-    distance = cv2.distanceTransform((~places).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    near: np.ndarray = distance <= reach
-    return near
+def _found(contours: np.ndarray, others: np.ndarray, chosen: np.ndarray, reach: int) -> np.ndarray:
+    """Pixels of each chosen category that have one of their category in the other map, at most `reach` away, (C,).
+
+    Every category is a bit, so that all are widened at once; distances would have to be made for one after the other.
+    """
+    word = next(w for w in (np.uint8, np.uint16, np.uint32, np.uint64) if len(chosen) <= np.iinfo(w).bits)
+    bits = np.zeros(int(max(contours.max(), others.max())) + 2, dtype=word)  # the last one is for -1
+    bits[chosen] = np.left_shift(word(1), np.arange(len(chosen), dtype=word))
+    near = _widened(bits[others], reach)
+    y, x = np.nonzero(bits[contours])
+    labels = contours[y, x]
+    found: np.ndarray = np.bincount(labels[near[y, x] & bits[labels] > 0], minlength=int(chosen[-1]) + 1)[chosen]
+    return found
 
 
-def _cropped(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both within the smallest window that holds all of both: no distance between them changes."""
-    union = first | second
-    rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return first[window], np.ascontiguousarray(second[window])
+def _widened(bits: np.ndarray, reach: int) -> np.ndarray:
+    """(H, W) words with all bits that are set at most `reach` away.
+
+    A disc is made of rows, the shorter the farther from its middle; from outside in, each takes up where the last was.
+    """
+    height, width = bits.shape
+    padded = np.pad(bits, reach)
+    widened = np.zeros_like(bits)
+    for top in range(0, height, _ROWS_AT_ONCE):
+        out = widened[top : top + _ROWS_AT_ONCE]
+        rows = padded[top : top + len(out) + 2 * reach]
+        row, half = rows[:, reach : reach + width].copy(), 0
+        for away in range(reach, -1, -1):
+            while (half + 1) ** 2 + away**2 <= reach**2:
+                half += 1
+                row |= rows[:, reach - half : reach - half + width]
+                row |= rows[:, reach + half : reach + half + width]
+            out |= row[reach - away : reach - away + len(out)]
+            out |= row[reach + away : reach + away + len(out)]
+    return widened

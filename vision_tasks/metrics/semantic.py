@@ -29,7 +29,7 @@ class SemanticMetric(Metric):
         categories: what labels mean, in truth and predictions alike.
         multi_label: each category has a map of its own. So it is, as in `SemanticHead`, with a single category.
         boundary: width of the bands of boundary IoU as a share of the image's diagonal (0.02 in its paper); None does
-            without boundaries, which cost ten times the rest.
+            without boundaries, which cost some fifty times the rest.
         contour: how far contours may lie apart for the boundary F-score, as a share of the diagonal.
 
     Raises:
