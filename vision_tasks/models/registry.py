@@ -129,8 +129,9 @@ def create_model(
             dict in any of the layouts of `weights.layouts`. With other categories, what fits is kept, also the class
             outputs of categories of the same name, and the rest starts anew; the log says which.
         backbone_weights: of the backbone alone: "imagenet" or "imagenet_v2" (downloads torchvision's), or a file.
-        options: of the builder (`model_options`). With pretrained weights, a model that can freeze stages has
-            `norm="frozen"` and `trainable_stages=3` unless told otherwise, as in torchvision.
+        options: of the builder (`model_options`). With pretrained weights, a detector that can freeze stages has
+            `norm="frozen"` and `trainable_stages=3` unless told otherwise, as in torchvision; a model of semantic maps
+            learns as a whole, as there.
 
     Raises:
         VisionTasksError: unknown name or option, unreadable or foreign weights, no categories.
@@ -158,7 +159,8 @@ def create_model(
         options = {k: v for k, v in start.options.items() if k in allowed} | options
     given = None if categories is None else _for_builder(name, categories, model_kinds(name, options))
     options = pretrained.class_options(start, given, name) | options
-    if "trainable_stages" in allowed and (weights is not None or backbone_weights is not None):
+    detects = "objects" in model_kinds(name, options)
+    if detects and "trainable_stages" in allowed and (weights is not None or backbone_weights is not None):
         options = {k: v for k, v in (("norm", "frozen"), ("trainable_stages", 3)) if k in allowed} | options
     model = _build(name, options.pop("categories"), options)
     if backbone_weights is not None:
