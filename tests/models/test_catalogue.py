@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 import torchvision
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 from torchvision.models import list_models as list_torchvision
 
@@ -61,7 +62,8 @@ def test_parameters_are_those_of_the_model_that_is_built(row: Row, tool: ModuleT
     if row.weights is not None and row.weights.publisher == "torchvision":
         stated = {
             weights.url: weights.meta["num_params"]
-            for twin in list_torchvision(torchvision.models.detection)
+            for module in (torchvision.models.detection, torchvision.models.segmentation)
+            for twin in list_torchvision(module)
             for weights in get_model_weights(twin)
         }
         assert stated[row.weights.url] in counts.values()  # torchvision counts some with frozen norms
@@ -87,8 +89,29 @@ def test_gflops_are_torchvisions_where_the_input_is_the_same() -> None:
         assert rows[model].gflops == pytest.approx(weights.meta["_ops"], abs=0.005)
 
 
+def test_semantic_figures_are_torchvisions(tool: ModuleType) -> None:
+    """Its multiply-adds, too, which are of a square of 520 pixels and count the auxiliary decoder."""
+    rows = [row for row in MEASURED if row.weights is not None and row.task == "semantic"]
+    assert len(rows) == 6
+    for row in rows:
+        twin = f"{row.model}_{row.options['backbone']}"
+        (weights,) = get_model_weights(twin)
+        assert row.weights is not None
+        assert (row.weights.url, row.parameters) == (weights.url, weights.meta["num_params"])
+        assert row.weights.miou == weights.meta["_metrics"]["COCO-val2017-VOC-labels"]["miou"]
+        assert row.options["min_size"] == weights.transforms().resize_size[0]
+        with torch.device("meta"):
+            network = tool.build(row.model, row.options, True).eval()
+            image = torch.zeros(1, 3, 520, 520)
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                features, head = network.features(image), network.heads["semantic"]
+                for decoder in filter(None, (head.decoder, head.auxiliary)):
+                    decoder(features, (520, 520))
+        assert counter.get_total_flops() / 2e9 == pytest.approx(weights.meta["_ops"], abs=0.001)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["ssdlite", "yolox"])
+@pytest.mark.parametrize("model", ["lraspp", "ssdlite", "yolox"])
 def test_gflops_are_measured_again(model: str, tool: ModuleType) -> None:
     row = min((row for row in MEASURED if row.model == model), key=lambda row: row.gflops or 0)
     figures = tool.measure(row.model, row.options, row.weights is not None)

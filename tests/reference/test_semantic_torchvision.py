@@ -205,6 +205,18 @@ def test_a_fine_tune_keeps_classes_of_the_same_name(tmp_path: Path, caplog: pyte
     assert all(p.requires_grad for p in ours.parameters())
 
 
+def test_all_of_a_model_learns_from_imagenet_weights(tmp_path: Path) -> None:
+    body = vt.create_model("fcn", ["a", "b"], backbone="resnet_narrow").backbone
+    torch.save(body.state_dict(), tmp_path / "body.pth")
+    path = tmp_path / "body.pth"
+    model = vt.create_model("fcn", ["a", "b"], backbone="resnet_narrow", backbone_weights=path)
+    assert all(p.requires_grad for p in model.train().parameters())
+    assert all(part.training for part in model.modules())
+    assert any(isinstance(part, nn.BatchNorm2d) for part in model.backbone.modules())
+    model = vt.create_model("fcn", ["a", "b"], backbone="resnet_narrow", backbone_weights=path, trainable_stages=2)
+    assert not next(model.backbone.parameters()).requires_grad
+
+
 def test_a_file_of_other_classes_wants_their_names(tmp_path: Path) -> None:
     theirs = lively("deeplabv3_mobilenet_v3_large", outputs=3, auxiliary=False)
     path = saved(theirs, tmp_path)

@@ -11,7 +11,7 @@ from vision_tasks.cli.console import say, table
 if TYPE_CHECKING:
     from vision_tasks.models.catalogue import Row
 
-_COLUMNS = ["model", "options", "task", "Mparams", "GFLOPs", "input", "box AP", "mask AP", "weights", "licence"]
+_COLUMNS = ["model", "options", "task", "Mparams", "GFLOPs", "input", "box AP", "mask AP", "mIoU", "weights", "licence"]
 
 
 def run(name: str | None, as_json: bool) -> None:
@@ -35,7 +35,8 @@ def _show(rows: list[Row]) -> None:
         _draw(cells)
     else:
         say(table(cells, _COLUMNS))
-    say(f"\nGFLOPs: {GFLOPS}. AP: COCO val2017, in percent, as the publisher states it.")
+    say(f"\nGFLOPs: {GFLOPS}.")
+    say("AP: COCO val2017. mIoU: the same images, 21 classes of Pascal VOC. In percent, as the publisher states them.")
     say("Weights are downloaded with weights=coco; those of backbones with backbone_weights=imagenet.")
     say(f"\nBackbones: {', '.join(BACKBONES)}; and timm/NAME with the extra [timm].")
     say("\nNext:\n  vision-tasks models faster_rcnn    its options\n  vision-tasks train data=FOLDER model=ssdlite")
@@ -52,6 +53,7 @@ def _cells(row: Row) -> dict[str, object]:
         "input": f"{row.size[0]}×{row.size[1]}" if row.size else "–",
         "box AP": f"{weights.box_ap:.1f}" if weights and weights.box_ap else "–",
         "mask AP": f"{weights.mask_ap:.1f}" if weights and weights.mask_ap else "–",
+        "mIoU": f"{weights.miou:.1f}" if weights and weights.miou else "–",
         "weights": weights.publisher if weights else "–",
         "licence": weights.licence if weights else "–",
     }
@@ -70,7 +72,7 @@ def _draw(cells: list[dict[str, object]]) -> None:
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:
-        number = column in ("Mparams", "GFLOPs", "box AP", "mask AP")
+        number = column in ("Mparams", "GFLOPs", "box AP", "mask AP", "mIoU")
         wraps = column in ("options", "weights", "licence")
         drawn.add_column(column, justify="right" if number else "left", no_wrap=not wraps, overflow="fold")
     for row in cells:

@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         model: name in `MODELS`. options: what to ask `create_model` for, beside the name.
-        task: "boxes", "boxes, masks", or "semantic".
+        task: what it predicts, of "boxes", "masks" and "semantic" maps.
         parameters: number of them, with COCO's categories (a published semantic model's: VOC's), all of them learning.
         gflops: see `GFLOPS`. size: (height, width) of the input that this is said for.
         weights: the file that `weights="coco"` means, if there is one.
