@@ -51,6 +51,22 @@ def test_schedules() -> None:
     assert short(10) == pytest.approx(1.0), "warm-up takes at most a tenth of the run"
 
 
+def test_polynomial_schedule_is_torchs() -> None:
+    """DeepLab's "poly": (1 - step / steps)^0.9; with a warm-up, over the steps after it."""
+    for power in (0.9, 1.0, 2.0):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        reference = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=40, power=power)
+        ours = rate_factor(OptimizerConfig(schedule="polynomial", power=power, warmup_steps=0), 40, 10)
+        for step in range(43):
+            assert ours(step) == pytest.approx(reference.get_last_lr()[0], abs=1e-12)
+            optimizer.step()
+            reference.step()
+    warmed = rate_factor(OptimizerConfig(schedule="polynomial", warmup_steps=10), 110, 10)
+    assert [warmed(s) for s in (0, 10, 60, 110)] == pytest.approx([0.001, 1, 0.5**0.9, 0])
+    ends_high = rate_factor(OptimizerConfig(schedule="polynomial", warmup_steps=0, final=0.01), 100, 10)
+    assert [ends_high(s) for s in (0, 75, 100, 120)] == pytest.approx([1, 0.01 + 0.99 * 0.25**0.9, 0.01, 0.01])
+
+
 def test_average_is_the_recurrence_by_hand() -> None:
     model = small()
     averaged = AveragedModel(model, decay=0.9)

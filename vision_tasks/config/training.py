@@ -23,10 +23,13 @@ class OptimizerConfig(Strict):
     nesterov: Annotated[bool, Field(description="Nesterov's momentum, of SGD")] = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     decay_norms_and_biases: Annotated[bool, Field(description="decay those, too")] = False
-    schedule: Annotated[Literal["constant", "multistep", "cosine"], Field(description="after warm-up")] = "cosine"
+    schedule: Annotated[
+        Literal["constant", "multistep", "cosine", "polynomial"], Field(description="after warm-up")
+    ] = "cosine"
     milestones: Annotated[list[float], Field(description="epochs after which multistep multiplies the rate")] = [8, 11]
     gamma: Annotated[float, Field(gt=0, description="what multistep multiplies by")] = 0.1
-    final: Annotated[float, Field(ge=0, le=1, description="share of the rate that cosine ends with")] = 0.0
+    power: Annotated[float, Field(gt=0, description="exponent of polynomial; 1 is a straight line")] = 0.9
+    final: Annotated[float, Field(ge=0, le=1, description="share of the rate at cosine's or polynomial's end")] = 0.0
     warmup_steps: Annotated[int, Field(ge=0, description="steps of linear rise; at most a tenth of all steps")] = 500
 
 

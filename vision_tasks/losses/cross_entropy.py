@@ -101,7 +101,7 @@ def _unweighted(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _hardest(hardness: Tensor, valid: Tensor, share: float | None, least: int) -> Tensor:
-    """Which are the hardest annotated pixels, so many or such a share; same shape, bool. Where too few are, others, too.
+    """Which are the hardest annotated pixels, so many or such a share; bool, same shape. If too few are, others, too.
 
     How many are annotated is only known on the device, so they are ranked by sorting all, the others last.
     """

@@ -56,11 +56,11 @@ def rate_factor(config: OptimizerConfig, total_steps: int, steps_per_epoch: floa
         rising = _WARMUP_START + (1 - _WARMUP_START) * step / warmup if step < warmup else 1.0
         if config.schedule == "multistep":
             return rising * config.gamma ** sum(step >= m for m in milestones)
-        if config.schedule == "cosine":
-            done = (step - warmup) / max(1, total_steps - warmup)
-            falling = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
-            return rising * (config.final + (1 - config.final) * falling)
-        return rising
+        if config.schedule == "constant":
+            return rising
+        done = min(1.0, max(0.0, (step - warmup) / max(1, total_steps - warmup)))
+        falling = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else (1 - done) ** config.power
+        return rising * (config.final + (1 - config.final) * falling)
 
     return factor
 
