@@ -61,6 +61,9 @@ class Shelf:
     def __len__(self) -> int:
         return self.length
 
+    def rows_like(self, row: int) -> range:
+        return range(self.length)
+
     def read(self, row: int) -> Sample:
         assert 0 <= row < self.length
         return next(self.samples)

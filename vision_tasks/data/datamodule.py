@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from vision_tasks.data.dataset import Combination, DetectionDataset, RawBatch, Transform, collate
+from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import BatchSampler, aspect_ratio_groups
 from vision_tasks.errors import VisionTasksError
@@ -33,7 +34,7 @@ class DataModule(LightningDataModule):
     A checkpoint taken at any step resumes with exactly the batches that would have come next.
 
     Args:
-        train, val: records of either split, or None if it is not needed.
+        train, val: records of either split, or None if it is not needed; of several data sets by `joint.join`.
         batch_size, val_batch_size: images per batch and rank; validation takes as many as training if not given.
         transforms: augmentation of training samples, or None.
         combinations: mosaic and mixup of training samples, applied before the transforms.
@@ -91,6 +92,7 @@ class DataModule(LightningDataModule):
             seed=self.seed,
             groups=groups,
             min_sizes=self.min_sizes,
+            mixture=records.mixture if isinstance(records, JointRecords) else None,
             rank=rank,
             world_size=world_size,
             position=None if self.trainer is None else self._batches_done,

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vision_tasks.data.images import ImageError, read_image
+from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import Request
 from vision_tasks.errors import VisionTasksError
@@ -69,9 +70,9 @@ class DetectionDataset(Dataset[Sample]):
 
     The random generator given to the transforms is seeded by (seed, epoch, index), never by the worker.
 
-    In training an image that cannot be read is replaced by the next one that can, augmented as the one asked for would
-    have been; in evaluation the sample comes without an image, so that it can be left out. Either way
-    `Sample.unreadable` says so, and the process that trains can count it.
+    In training an image that cannot be read is replaced by the next one that can, of the same data set if several are
+    joined, augmented as the one asked for would have been; in evaluation the sample comes without an image, so that it
+    can be left out. Either way `Sample.unreadable` says so, and the process that trains can count it.
 
     Args:
         records: the images and their annotations. transforms: augmentation, or None.
@@ -116,6 +117,10 @@ class DetectionDataset(Dataset[Sample]):
         """An image as it is in the file, with its truth; in training the next one if it cannot be read."""
         return self._read(Request(row))
 
+    def rows_like(self, row: int) -> range:
+        """The rows of images that are annotated as this one is: all, or of several data sets those of the same."""
+        return self.records.rows_like(row) if isinstance(self.records, JointRecords) else range(len(self))
+
     def has_annotations(self, row: int) -> bool:
         """Whether the file states objects, sound or not, or a semantic map for the image; nothing is read for it."""
         source = self.records.semantic
@@ -124,8 +129,9 @@ class DetectionDataset(Dataset[Sample]):
 
     def _read(self, request: Request) -> Sample:
         unreadable: list[Unreadable] = []
-        tries = min(len(self), _MAX_UNREADABLE_RUN) if self.train else 1
-        for row in (np.arange(request.index, request.index + tries) % len(self)).tolist():
+        like = self.rows_like(request.index)
+        tries = min(len(like), _MAX_UNREADABLE_RUN) if self.train else 1
+        for row in ((np.arange(tries) + request.index - like.start) % len(like) + like.start).tolist():
             try:
                 image = read_image(self.records.image_path(row), self._expected_size(row))
                 height, width = image.shape[:2]  # where the file states no size: masks need one

@@ -41,7 +41,8 @@ class Mosaic:
 
     Each image is brought into `size` as a letterbox would, and laid with one corner at a point drawn from the middle
     half of a canvas of twice that size, which is cut to `size` by an affine map about the canvas's centre. The image
-    asked for lies at the upper left, the three others are drawn from the whole data set, so that one may come twice.
+    asked for lies at the upper left, the three others are drawn from the whole data set, so that one may come twice;
+    of several data sets in one from the same, as what nobody annotated in one part is then unknown in the whole.
 
     Objects that are then smaller than 2 pixels either way, or of which less than a fifth is left, are dropped with
     their masks. The result has 16 bits if one of the images has.
@@ -65,7 +66,8 @@ class Mosaic:
         if random.random() >= self.probability or sample.image is None:
             return sample
         height, width = self.size
-        rows = random.integers(len(dataset), size=3).tolist()
+        like = dataset.rows_like(sample.request.index)
+        rows = random.integers(like.start, like.stop, size=3).tolist()
         x, y = (int(side * random.uniform(0.5, 1.5)) for side in (width, height))
         affine = self._affine(random)
         samples = [sample, *map(dataset.read, rows)]
@@ -113,7 +115,8 @@ class MixUp:
 
     The other image is brought to the sample's size as a letterbox would, scaled once more, mirrored half the time, and
     laid at a random place, cut where it is larger and on grey where it is smaller. It is drawn from those with
-    annotations. What `Mosaic` says of small and cut objects and of 16 bits holds for the other image's, too.
+    annotations, of the same data set. What `Mosaic` says of small and cut objects and of 16 bits holds for the other
+    image's, too.
 
     Args:
         probability: of mixing; else the sample stays as it is. scale: smallest and largest factor.
@@ -126,7 +129,8 @@ class MixUp:
         """The mixture, which keeps the size, the image id and the request of `sample`."""
         if random.random() >= self.probability or sample.image is None:
             return sample
-        rows = random.integers(len(dataset), size=_TRIES).tolist()
+        like = dataset.rows_like(sample.request.index)
+        rows = random.integers(like.start, like.stop, size=_TRIES).tolist()
         factor = random.uniform(*self.scale)
         mirror = random.random() < 0.5
         place_x, place_y = random.uniform(size=2)

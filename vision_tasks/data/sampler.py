@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from vision_tasks.data.mixture import Mixture
 from vision_tasks.errors import VisionTasksError
 
 
@@ -16,7 +17,8 @@ class Request(NamedTuple):
     """One image asked of a `DetectionDataset`.
 
     Attributes:
-        index: row of the image in the records. epoch: which pass over the data, decides the augmentation.
+        index: row of the image in the records. epoch: which pass over the data, decides the augmentation; of several
+            data sets in one, how often this image came before.
         min_size: shortest side that the model shall resize this batch to, or None for the model's own.
         plain: whether the image comes alone, without mosaic and mixup, as in a run's last epochs.
     """
@@ -88,6 +90,7 @@ class BatchSampler(Sampler[list[Request]]):
         num_images: M images in the data. batch_size: images per batch and rank. train: see above.
         seed: decides, with the pass, the order and the sizes. groups: (M,) from `aspect_ratio_groups`.
         min_sizes: shortest sides in pixels to choose from, one per batch (multi-scale training).
+        mixture: training only: which images a pass takes, if that is not each once.
         rank, world_size: this process among R.
         position: training only: tells, whenever an iteration starts, how many batches of the stream are done, over all
             ranks, and so where to go on; by default those of all epochs before the one set.
@@ -109,6 +112,7 @@ class BatchSampler(Sampler[list[Request]]):
         seed: int = 0,
         groups: np.ndarray | None = None,
         min_sizes: Sequence[int] = (),
+        mixture: Mixture | None = None,
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], int] | None = None,
@@ -120,12 +124,15 @@ class BatchSampler(Sampler[list[Request]]):
         if groups is not None and len(groups) != num_images:
             raise ValueError(f"groups has {len(groups)} entries for {num_images} images")
         self.num_images, self.batch_size, self.train, self.seed = num_images, batch_size, train, seed
+        if mixture is not None and sum(mixture.sizes) != num_images:
+            raise ValueError(f"the mixture is of {sum(mixture.sizes)} images, not of {num_images}")
         self.groups, self.min_sizes = groups, tuple(min_sizes)
+        self.mixture = mixture if train else None
         self.rank, self.world_size = rank, world_size
         self.position = position
         self.plain_from: float = math.inf
         self.epoch = 0
-        self.batches_per_pass = -(-num_images // batch_size)
+        self.batches_per_pass = -(-(num_images if self.mixture is None else len(self.mixture)) // batch_size)
         if train and self.batches_per_pass < world_size:
             raise VisionTasksError(
                 f"{num_images} training images make {self.batches_per_pass} batches of {batch_size}, too few for "
@@ -166,13 +173,19 @@ class BatchSampler(Sampler[list[Request]]):
                 batches, sizes = self.batches_of_pass(epoch)
                 formed = epoch
             plain = self.train and place >= self.plain_from
-            yield [Request(index, epoch, sizes[number], plain) for index in batches[number].tolist()]
+            yield [Request(row, turn, sizes[number], plain) for row, turn in batches[number].tolist()]
 
-    def batches_of_pass(self, epoch: int) -> tuple[list[np.ndarray], list[int | None]]:
-        """All batches of one pass over the data, for all ranks: their image rows, and their shortest sides."""
-        random = np.random.default_rng((self.seed, epoch))
-        order = random.permutation(self.num_images) if self.train else np.arange(self.num_images)
-        batches = form_batches(order, self.batch_size, self.groups)
+    def batches_of_pass(self, number: int) -> tuple[list[np.ndarray], list[int | None]]:
+        """All batches of one pass over the data, for all ranks: (n, 2) image rows and epochs, and shortest sides."""
+        random = np.random.default_rng((self.seed, number))
+        if self.mixture is not None:
+            rows, epochs = self.mixture.of_pass(self.seed, number)
+        else:
+            rows = random.permutation(self.num_images) if self.train else np.arange(self.num_images)
+            epochs = np.full(len(rows), number)
+        requests = np.stack([rows, epochs], axis=1)
+        groups = None if self.groups is None else self.groups[rows]
+        batches = [requests[places] for places in form_batches(np.arange(len(rows)), self.batch_size, groups)]
         if not self.min_sizes:
             return batches, [None] * len(batches)
         return batches, random.choice(self.min_sizes, size=len(batches)).tolist()
