@@ -92,11 +92,22 @@ def predict(
     form: Annotated[str, typer.Option("--format", help="jsonl, coco or none")] = "jsonl",
     draw: Annotated[bool, typer.Option(help="write drawn images")] = True,
     device: Device = "auto",
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="semantic maps of larger images from tiles of so many pixels, say 1024")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="pixels that neighbouring tiles share; a quarter of them if left out")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="semantic maps from the mirror image, too")] = False,
+    scales: Annotated[str, typer.Option(help="semantic maps from several sizes, such as 0.75,1,1.25")] = "",
 ) -> None:
-    """Find objects in images; write them drawn and as JSON. A broken image is reported, and the exit code is 1."""
+    """Find objects in images, or draw their semantic maps; write them as pictures, JSON and masks.
+
+    A broken image is reported, and the exit code is 1.
+    """
     from vision_tasks.cli.predict import run
 
-    raise typer.Exit(run(checkpoint, sources, out, threshold, form, draw, device))
+    raise typer.Exit(run(checkpoint, sources, out, threshold, form, draw, device, tile, overlap, flip, scales))
 
 
 @app.command()

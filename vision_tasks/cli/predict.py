@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import glob
-import json
-import os
-import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
 
 from vision_tasks.cli.console import console, make_folder, say
+from vision_tasks.cli.prediction_files import FORMS, PredictionFiles, mask_type
 from vision_tasks.errors import VisionTasksError
-
-if TYPE_CHECKING:
-    from vision_tasks.structures import Prediction
 
 IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif"))
 
@@ -45,7 +39,19 @@ def find_images(sources: list[str], out: Path | None = None) -> list[Path]:
     return list(found)
 
 
-def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form: str, draw: bool, device: str) -> int:
+def run(
+    checkpoint: Path,
+    sources: list[str],
+    out: Path,
+    threshold: float,
+    form: str,
+    draw: bool,
+    device: str,
+    tile: int | None = None,
+    overlap: int | None = None,
+    flip: bool = False,
+    scales: str = "",
+) -> int:
     """Predict every image; 0 if all could be read, 1 if some could not, 2 (an error) if none could."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -54,19 +60,23 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
     from vision_tasks.visualize.drawing import draw as draw_image
     from vision_tasks.visualize.picture import write_picture
 
-    if form not in ("jsonl", "coco", "none"):
+    if form not in FORMS:
         raise VisionTasksError(f"--format must be jsonl, coco or none, not {form!r}.")
+    factors = _factors(scales)
     paths = find_images(sources, out)
     if draw and out.resolve() in {p.resolve().parent for p in paths}:
         raise VisionTasksError(f"{out} holds images to predict: drawn ones could overwrite them. Choose another --out.")
-    predictor = Predictor(checkpoint, device, threshold)
+    predictor = Predictor(checkpoint, device, threshold, tile=tile, overlap=overlap, flip=flip, scales=factors)
+    maps = predictor.model.head_of("semantic")
+    if maps is not None and form != "none":
+        mask_type(maps.categories)
     make_folder(out)
     names = _names(paths)
     broken: list[str] = []
     screen = console()
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with (
-        _Writer(out, form) as writer,
+        PredictionFiles(out, form) as files,
         Progress(
             *columns, TimeRemainingColumn(compact=True), console=screen, transient=True, disable=not screen.is_terminal
         ) as bar,
@@ -83,101 +93,39 @@ def run(checkpoint: Path, sources: list[str], out: Path, threshold: float, form:
             finally:
                 speed = bar.tasks[0].speed
                 bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
-            writer.add(number, path, prediction)
+            files.add(number, path, names[path], prediction)
             if draw:
                 zoom = max(1, round(480 / max(image.shape[:2])))
-                write_picture(out / names[path], draw_image(image, prediction, threshold=threshold, zoom=zoom))
+                write_picture(out / f"{names[path]}.jpg", draw_image(image, prediction, threshold=threshold, zoom=zoom))
     if len(broken) == len(paths):
         raise VisionTasksError(f"None of the {len(paths)} images could be read. The first: {broken[0]}")
-    say(f"{len(paths) - len(broken)} images, {writer.objects} objects: {out}")
-    if not writer.objects and form != "none":
+    finds_objects = predictor.model.head_of("objects") is not None
+    objects = f", {files.objects} objects" if finds_objects else ""
+    say(f"{len(paths) - len(broken)} images{objects}: {out}")
+    say("Written: " + (", ".join([*files.written, *(["drawn images (*.jpg)"] if draw else [])]) or "nothing") + ".")
+    if finds_objects and not files.objects and form != "none":
         say(f"Nothing scored {threshold} or more. Try a lower --threshold; evaluate prints the best per category.")
     if broken:
         say(f"{len(broken)} images could not be read (see above).")
     return 1 if broken else 0
 
 
+def _factors(scales: str) -> tuple[float, ...]:
+    """ "0.75,1,1.25" as numbers."""
+    try:
+        return tuple(float(part) for part in scales.split(",") if part.strip())
+    except ValueError:
+        raise VisionTasksError(f"--scales must be numbers with commas, such as 0.75,1,1.25, not {scales!r}.") from None
+
+
 def _names(paths: list[Path]) -> dict[Path, str]:
-    """File names for drawn images, never two the same."""
+    """Names, without an ending, for what is written of each image; never two the same."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
-        name, number = f"{path.stem}.jpg", 2
+        name, number = path.stem, 2
         while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}.jpg", number + 1
+            name, number = f"{path.stem}-{number}", number + 1
         taken.add(name.casefold())
         names[path] = name
     return names
-
-
-def _area(row: dict[str, Any]) -> float:
-    """Pixels of the object: of its mask if it has one, else of its box."""
-    from vision_tasks.metrics.coco_masks import rle_area
-
-    if "segmentation" in row:
-        return float(rle_area([row["segmentation"]])[0])
-    return float(row["bbox"][2] * row["bbox"][3])
-
-
-class _Writer:
-    """predictions.jsonl, one line an image; or predictions.json in COCO form (images, annotations with scores,
-    categories). Written under a temporary name and renamed at the end, whatever ends it."""
-
-    def __init__(self, out: Path, form: str) -> None:
-        self.path = out / {"jsonl": "predictions.jsonl", "coco": "predictions.json", "none": ""}[form]
-        self.form = form
-        self.objects = 0
-        self._coco: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> _Writer:
-        if self.form != "none":
-            # A file name that is no UTF-8 is written as JSON's own escape.
-            self._file = self._temporary.open("w", encoding="utf-8", errors="backslashreplace")
-        return self
-
-    @property
-    def _temporary(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.part")
-
-    def add(self, number: int, path: Path, prediction: Prediction) -> None:
-        from vision_tasks.metrics.coco_results import results_of
-
-        rows = results_of(prediction, number)
-        if prediction.masks is not None:
-            masks = results_of(prediction, number, "segm")
-            rows = [row | {"segmentation": mask["segmentation"]} for row, mask in zip(rows, masks, strict=True)]
-        self.objects += len(rows)
-        height, width = prediction.size
-        if self.form == "jsonl":
-            assert self._file is not None
-            name_of = dict(zip(prediction.categories.ids, prediction.categories.names, strict=True))
-            objects = [
-                {
-                    "category": name_of[r["category_id"]],
-                    "category_id": r["category_id"],
-                    "score": r["score"],
-                    "bbox": r["bbox"],
-                }
-                | ({"segmentation": r["segmentation"]} if "segmentation" in r else {})
-                for r in rows
-            ]
-            line = {"file": str(path), "width": width, "height": height, "objects": objects}
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        elif self.form == "coco":
-            self._coco["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
-            start = len(self._coco["annotations"]) + 1
-            self._coco["annotations"] += [
-                {**row, "id": start + i, "area": _area(row), "iscrowd": 0} for i, row in enumerate(rows)
-            ]
-            self._coco["categories"] = prediction.categories.to_list()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._file is None:
-            return
-        if self.form == "coco":
-            json.dump(self._coco, self._file)
-        self._file.close()
-        os.replace(self._temporary, self.path)
-        if kind is KeyboardInterrupt:
-            sys.stderr.write(f"stopped; {self.path} holds what was done\n")
