@@ -64,8 +64,8 @@ def open_header(data: np.ndarray, path: Path) -> Image.Image:
             raise ImageFormatError(f"{path}: not an image, or of an unknown format. Remove or convert it.") from error
 
 
-def decode(data: np.ndarray, header: Image.Image, path: Path) -> np.ndarray:
-    """RGB pixels as stored.
+def decode(data: np.ndarray, header: Image.Image, path: Path, channels: int = 3) -> np.ndarray:
+    """Pixels as stored, (H, W, channels); three are RGB.
 
     PIL decodes: it is as fast as OpenCV to a tenth (both on libjpeg-turbo, equal to the bit), but says what is cut
     off instead of filling up with grey, and prints nothing. OpenCV is used where PIL would cut 16 bits to 8.
@@ -79,9 +79,11 @@ def decode(data: np.ndarray, header: Image.Image, path: Path) -> np.ndarray:
             if header.mode == "F":
                 raise ImageFormatError(f"{path}: float pixels are not read. Convert it to 8 or 16 bits.")
             if header.mode.startswith("I"):
-                return _grey16(np.asarray(header), path)
+                return fitted(_grey16(np.asarray(header), path), channels, path)
             if _depth(data, header) == 16:
-                return _color16(data, path)
+                return fitted(_color16(data, path), channels, path)
+            if channels != 3:
+                return fitted(_stored(header), channels, path)
             if header.mode == "P" and "transparency" in header.info:
                 header = header.convert("RGBA")  # straight to RGB warns
             return np.array(header if header.mode == "RGB" else header.convert("RGB"))
@@ -89,6 +91,41 @@ def decode(data: np.ndarray, header: Image.Image, path: Path) -> np.ndarray:
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error, ...
             raise ImageTruncatedError(f"{path}: cut off or damaged ({error}). Copy it again, or remove it.") from error
+
+
+def fitted(image: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    """(H, W, C) as the (H, W, channels) that are wanted; three and four channels are RGB and RGBA.
+
+    Raises:
+        ImageFormatError: there is no way that loses or invents nothing but transparency and colour.
+    """
+    own = image.shape[2]
+    if own == channels:
+        return image
+    if own == 1 and channels == 3:
+        return np.repeat(image, 3, 2)
+    if own in (2, 4) and channels in (own - 1, 1, 3) and not (own == 2 and channels == 3):
+        return fitted(image[..., : own - 1], channels, path)
+    if own == 3 and channels == 1:
+        # The weights of ITU-R 601 in 1/65536, rounded: what Pillow's "L" has.
+        weights = np.array([19595, 38470, 7471], np.uint32)
+        return ((image.astype(np.uint32) @ weights + 0x8000) >> 16).astype(image.dtype)[..., None]
+    raise ImageFormatError(
+        f"{path}: the image has {own} channel{'s' if own > 1 else ''}, but the model takes {channels}. Use images of "
+        f"{channels}, or set the model's in_channels to {own}."
+    )
+
+
+def _stored(header: Image.Image) -> np.ndarray:
+    """8-bit pixels with as many channels as the file has; palettes are looked up."""
+    if header.mode == "1":
+        header = header.convert("L")
+    elif header.mode in ("P", "PA"):
+        header = header.convert("RGBA" if header.mode == "PA" or "transparency" in header.info else "RGB")
+    elif header.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        header = header.convert("RGB")
+    pixels = np.array(header)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def check_png(data: np.ndarray) -> None:
@@ -120,7 +157,7 @@ def _depth(data: np.ndarray, header: Image.Image) -> int:
 def _grey16(values: np.ndarray, path: Path) -> np.ndarray:
     if values.min() < 0 or values.max() > 65535:
         raise ImageFormatError(f"{path}: 32-bit pixels are not read. Convert it to 8 or 16 bits.")
-    return np.repeat(values.astype(np.uint16)[..., None], 3, 2)
+    return values.astype(np.uint16)[..., None]
 
 
 def _color16(data: np.ndarray, path: Path) -> np.ndarray:
@@ -128,5 +165,5 @@ def _color16(data: np.ndarray, path: Path) -> np.ndarray:
     if image is None or image.dtype != np.uint16:
         raise ImageFormatError(f"{path}: 16-bit pixels of this kind are not read. Convert it to PNG.")
     if image.ndim == 2:
-        return np.repeat(image[..., None], 3, 2)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        return image[..., None]
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import ExifTags, Image
 
-from vision_tasks.data.decoding import PIXEL_LIMIT, decode, file_bytes, open_header, quiet_reading
+from vision_tasks.data.band_images import has_alpha, read_array, read_tiff, tiff_bands
+from vision_tasks.data.decoding import PIXEL_LIMIT, decode, file_bytes, fitted, open_header, quiet_reading
 from vision_tasks.data.image_errors import ImageEmptyError as ImageEmptyError
 from vision_tasks.data.image_errors import ImageError as ImageError
 from vision_tasks.data.image_errors import ImageFormatError as ImageFormatError
@@ -26,26 +27,33 @@ from vision_tasks.structures import Size
 _TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 
 
-def read_image(path: Path | str, expected_size: Size | None = None, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
-    """Decodes an image file to RGB.
+def read_image(
+    path: Path | str, expected_size: Size | None = None, channels: int = 3, pixel_limit: int = PIXEL_LIMIT
+) -> np.ndarray:
+    """Decodes an image file to the channels that a model takes.
 
-    Greyscale is repeated in three channels, palettes are looked up, CMYK is converted, transparency is dropped (as
-    PIL's `convert("RGB")` does), 16 bits stay 16 bits. Of animations and stacks the first picture is read.
+    Three: RGB. Greyscale is repeated, palettes are looked up, CMYK is converted, transparency is dropped (as PIL's
+    `convert("RGB")` does). One: grey as stored, or colours by ITU-R 601's weights. Four: with transparency, or the
+    file's four bands. Any other number: that of the file's bands (TIFF, or .npy of (height, width, channels)).
+    16 bits stay 16 bits. Of animations and stacks the first picture is read.
     EXIF orientation is applied if there is no expected size (as viewers do), if the image is square, or if only the
     turned image has the expected size; else the pixels stay as stored, which is what the annotations were made on.
 
     Args:
         path: the file. expected_size: (height, width) the annotations state, None or (0, 0) if they do not.
-        pixel_limit: more pixels than this are refused.
+        channels: what the model takes. pixel_limit: more pixels than this are refused.
 
     Returns:
-        (H, W, 3) uint8 or uint16, contiguous.
+        (H, W, channels) uint8 or uint16, contiguous.
 
     Raises:
         ImageError: one of its subclasses for each way in which a file is unusable; names the file.
     """
     path = Path(path)
     data = file_bytes(path)
+    if (bands := _bands(data, path, channels, pixel_limit)) is not None:
+        _check_size(path, bands.shape[:2], expected_size)
+        return np.ascontiguousarray(fitted(bands, channels, path))
     header = open_header(data, path)
     height, width = header.height, header.width
     if height * width > pixel_limit:
@@ -57,16 +65,30 @@ def read_image(path: Path | str, expected_size: Size | None = None, pixel_limit:
         expected_size = None
     turned = orientation is not None and _turn_wanted((height, width), orientation, expected_size)
     upright = (width, height) if turned and orientation in (5, 6, 7, 8) else (height, width)
-    if expected_size is not None and upright != tuple(expected_size):
-        raise ImageSizeError(
-            f"{path}: the file has {upright[1]} × {upright[0]} pixels, but the annotations state {expected_size[1]} × "
-            f"{expected_size[0]}: boxes would be misplaced. Correct width and height, or use the right file."
-        )
-    image = decode(data, header, path)
+    _check_size(path, upright, expected_size)
+    image = decode(data, header, path, channels)
     if turned and orientation is not None:
         mirror, quarters = _TURNS[orientation]
         image = np.rot90(image[:, ::-1] if mirror else image, quarters)
     return np.ascontiguousarray(image)
+
+
+def _bands(data: np.ndarray, path: Path, channels: int, pixel_limit: int) -> np.ndarray | None:
+    """All bands of a file that Pillow does not read as it is; None if it does."""
+    if path.suffix.lower() == ".npy":
+        return read_array(data, path, pixel_limit)
+    tags = tiff_bands(data)
+    if tags is None or (channels in (1, 3) and tags[277] <= 4 and (tags[262] == 2 or has_alpha(tags))):
+        return None
+    return read_tiff(data, tags, path, pixel_limit)
+
+
+def _check_size(path: Path, found: Size, stated: Size | None) -> None:
+    if stated is not None and all(stated) and found != tuple(stated):
+        raise ImageSizeError(
+            f"{path}: the file has {found[1]} × {found[0]} pixels, but the annotations state {stated[1]} × "
+            f"{stated[0]}: boxes and maps would be misplaced. Correct width and height, or use the right file."
+        )
 
 
 def _orientation(header: Image.Image) -> int | None:

@@ -176,7 +176,7 @@ def to_tensor(image: Any, channels: int = 3) -> Tensor:
         VisionTasksError: an unreadable file, or a form that is none of these.
     """
     if isinstance(image, (str, Path)):
-        image = read_image(image)
+        image = read_image(image, channels=channels)
     elif isinstance(image, Image.Image):
         image = _pil_pixels(ImageOps.exif_transpose(image), channels)
     if isinstance(image, np.ndarray):
