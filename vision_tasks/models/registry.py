@@ -26,6 +26,7 @@ from vision_tasks.models.multi_head import Kind, head_kinds, multi_head, panopti
 from vision_tasks.models.options import checked
 from vision_tasks.models.pspnet import pspnet
 from vision_tasks.models.retinanet import retinanet
+from vision_tasks.models.semantic_fpn import semantic_fpn
 from vision_tasks.models.ssd import ssd
 from vision_tasks.models.ssdlite import ssdlite
 from vision_tasks.models.unet import unet
@@ -52,6 +53,7 @@ MODELS: dict[str, Callable[..., VisionModel]] = {
     "panoptic_fpn": panoptic_fpn,
     "pspnet": pspnet,
     "retinanet": retinanet,
+    "semantic_fpn": semantic_fpn,
     "ssd": ssd,
     "ssdlite": ssdlite,
     "unet": unet,
