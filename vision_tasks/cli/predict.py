@@ -55,7 +55,7 @@ def run(
     """Predict every image; 0 if all could be read, 1 if some could not, 2 (an error) if none could."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from vision_tasks.data.images import ImageError, read_image
+    from vision_tasks.data.images import ImageError, displayed, read_image
     from vision_tasks.inference.predictor import Predictor
     from vision_tasks.visualize.drawing import draw as draw_image
     from vision_tasks.visualize.picture import write_picture
@@ -67,6 +67,7 @@ def run(
     if draw and out.resolve() in {p.resolve().parent for p in paths}:
         raise VisionTasksError(f"{out} holds images to predict: drawn ones could overwrite them. Choose another --out.")
     predictor = Predictor(checkpoint, device, threshold, tile=tile, overlap=overlap, flip=flip, scales=factors)
+    channels = len(predictor.model.preprocess.mean)
     maps = predictor.model.head_of("semantic")
     if maps is not None and form != "none":
         mask_type(maps.categories)
@@ -84,7 +85,7 @@ def run(
         task = bar.add_task("", total=len(paths), rate="")
         for number, path in enumerate(paths, start=1):
             try:
-                image = read_image(path)
+                image = read_image(path, channels=channels)
                 prediction = predictor(image)
             except ImageError as error:
                 broken.append(str(error))
@@ -96,7 +97,9 @@ def run(
             files.add(number, path, names[path], prediction)
             if draw:
                 zoom = max(1, round(480 / max(image.shape[:2])))
-                write_picture(out / f"{names[path]}.jpg", draw_image(image, prediction, threshold=threshold, zoom=zoom))
+                write_picture(
+                    out / f"{names[path]}.jpg", draw_image(displayed(image), prediction, threshold=threshold, zoom=zoom)
+                )
     if len(broken) == len(paths):
         raise VisionTasksError(f"None of the {len(paths)} images could be read. The first: {broken[0]}")
     finds_objects = predictor.model.head_of("objects") is not None

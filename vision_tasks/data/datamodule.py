@@ -44,6 +44,7 @@ class DataModule(LightningDataModule):
         workers: processes per loader; None chooses by cores and data, 0 decodes in the main process.
         seed: of order, sizes and augmentation.
         multiprocessing_context: "spawn", "fork" or "forkserver"; None is Python's default.
+        channels: how many the model's images have.
 
     Attributes:
         unreadable: image id -> reason, of all images that could not be read by this process's workers so far.
@@ -64,13 +65,14 @@ class DataModule(LightningDataModule):
         workers: int | None = None,
         seed: int = 0,
         multiprocessing_context: str | None = None,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         self.train, self.val = train, val
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.transforms, self.min_sizes, self.seed = transforms, tuple(min_sizes), seed
         self.combinations, self.plain_epochs = tuple(combinations), plain_epochs
-        self.group_by_aspect_ratio, self.workers = group_by_aspect_ratio, workers
+        self.group_by_aspect_ratio, self.workers, self.channels = group_by_aspect_ratio, workers, channels
         self.multiprocessing_context = multiprocessing_context
         self.unreadable: dict[int, str] = {}
         self._batches_per_pass = self._offset = 0
@@ -99,7 +101,9 @@ class DataModule(LightningDataModule):
         )
         self._batches_per_pass = sampler.batches_per_pass
         sampler.plain_from = self._plain_from(len(sampler), world_size)
-        dataset = DetectionDataset(records, self.transforms, self.seed, combinations=self.combinations)
+        dataset = DetectionDataset(
+            records, self.transforms, self.seed, combinations=self.combinations, channels=self.channels
+        )
         return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> ResumableLoader:
@@ -111,7 +115,7 @@ class DataModule(LightningDataModule):
         records = _given(self.val, "val")
         rank, world_size = self._ranks()
         sampler = BatchSampler(len(records), self.val_batch_size, train=False, rank=rank, world_size=world_size)
-        return self._loader(DetectionDataset(records, train=False), sampler)
+        return self._loader(DetectionDataset(records, train=False, channels=self.channels), sampler)
 
     def on_before_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> RawBatch:
         """Note images that could not be read, and report each once; the workers cannot know what others have seen."""

@@ -78,6 +78,7 @@ class DetectionDataset(Dataset[Sample]):
         records: the images and their annotations. transforms: augmentation, or None.
         seed: of the augmentation. train: whether an unreadable image is replaced.
         combinations: mosaic and mixup, applied in order and before the transforms, unless the request is plain.
+        channels: how many the images shall have (`read_image`).
     """
 
     def __init__(
@@ -88,9 +89,10 @@ class DetectionDataset(Dataset[Sample]):
         *,
         train: bool = True,
         combinations: Sequence[Combination] = (),
+        channels: int = 3,
     ) -> None:
         self.records, self.transforms, self.seed, self.train = records, transforms, seed, train
-        self.combinations = tuple(combinations)
+        self.combinations, self.channels = tuple(combinations), channels
 
     def __len__(self) -> int:
         return len(self.records)
@@ -133,7 +135,7 @@ class DetectionDataset(Dataset[Sample]):
         tries = min(len(like), _MAX_UNREADABLE_RUN) if self.train else 1
         for row in ((np.arange(tries) + request.index - like.start) % len(like) + like.start).tolist():
             try:
-                image = read_image(self.records.image_path(row), self._expected_size(row))
+                image = read_image(self.records.image_path(row), self._expected_size(row), self.channels)
                 height, width = image.shape[:2]  # where the file states no size: masks need one
                 target = self._target(row, self.records.size(row) or (height, width))
             except ImageError as error:

@@ -73,6 +73,11 @@ def read_image(
     return np.ascontiguousarray(image)
 
 
+def displayed(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) as (H, W, 3) to be looked at: grey repeated, of more bands the first three."""
+    return np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
+
+
 def _bands(data: np.ndarray, path: Path, channels: int, pixel_limit: int) -> np.ndarray | None:
     """All bands of a file that Pillow does not read as it is; None if it does."""
     if path.suffix.lower() == ".npy":

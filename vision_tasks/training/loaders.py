@@ -30,6 +30,7 @@ def data_module(
         workers=config.data.workers,
         seed=config.train.seed,
         multiprocessing_context=config.data.start_method,
+        channels=3 if preprocess is None else len(preprocess.mean),
     )
 
 

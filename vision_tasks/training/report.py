@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vision_tasks.config import Config
-from vision_tasks.data.images import ImageError, read_image
+from vision_tasks.data.images import ImageError, displayed, read_image
 from vision_tasks.data.records import Records
 from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.coco_summary import RECALLS, CocoSummary
@@ -87,10 +87,11 @@ def draw_samples(
     """Truth beside prediction for these rows of the records, as files, with captions. Unreadable images are skipped."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path | str, str]] = []
+    channels = len(predictor.model.preprocess.mean)
     for row in rows:
         target = records.target(row)
         try:
-            image = read_image(records.image_path(row), target.size if all(target.size) else None)
+            image = read_image(records.image_path(row), target.size if all(target.size) else None, channels)
             size = (image.shape[0], image.shape[1])
             semantic = None if records.semantic is None else records.semantic.read(row, size)
         except ImageError:
@@ -98,7 +99,7 @@ def draw_samples(
         target = replace(target, size=size, semantic=None if semantic is None else torch.from_numpy(semantic))
         prediction = predictor(image)
         zoom = max(1, round(480 / max(image.shape[:2])))
-        picture = draw_comparison(image, target, prediction, threshold=predictor.threshold, zoom=zoom)
+        picture = draw_comparison(displayed(image), target, prediction, threshold=predictor.threshold, zoom=zoom)
         path = folder / f"{records.image_ids[row]}.jpg"
         write_picture(path, picture)
         drawn.append((path, records.file_name(row)))
