@@ -193,6 +193,8 @@ def test_parts_are_spread_evenly_and_orders_differ():
         assert np.abs(window - [300, 200, 10]).max() < 35
     assert not np.array_equal(rows, mixture.of_pass(0, 1)[0])
     assert not np.array_equal(rows, mixture.of_pass(1, 0)[0])
+    patterns = {tuple(np.searchsorted([1000, 1100], mixture.of_pass(0, n)[0], side="right").tolist()) for n in range(4)}
+    assert len(patterns) == 4, "batches are mixed anew in every pass"
     alone = Mixture([50], [1]).of_pass(0, 0)[0]
     assert sorted(alone.tolist()) == list(range(50)) != alone.tolist()
 
