@@ -86,7 +86,7 @@ class NetworkImage:
         columns, first_column, last_column = self._columns.part(left, right)
         part = self._part(first_row, last_row, first_column, last_column)
         full = 1 if part.is_floating_point() else torch.iinfo(part.dtype).max
-        return sample(part.to(torch.float32), rows.to(part.device), columns.to(part.device)).div_(full)
+        return sample(part.to(torch.float32), rows.to(part.device), columns.to(part.device)) / full
 
 
 def _round_up(length: int, step: int) -> int:

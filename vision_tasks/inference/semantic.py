@@ -141,7 +141,7 @@ def _rows(look: _Look, start: int, stop: int) -> Tensor:
 
 
 def _probabilities(logits: Tensor, head: SemanticHead) -> Tensor:
-    return logits.sigmoid_() if head.multi_label else torch.softmax(logits, dim=0)
+    return logits.sigmoid() if head.multi_label else torch.softmax(logits, dim=0)
 
 
 def _mean(ways: Iterable[list[Tensor]]) -> Tensor:

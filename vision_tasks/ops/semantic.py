@@ -29,17 +29,19 @@ class Taps:
 
     Attributes:
         low, high: (N,) int64, `low` never falls. weight: (N,) float32 in 0..1.
+        same: output i is input i, so that nothing need be computed.
     """
 
     low: Tensor
     high: Tensor
     weight: Tensor
+    same: bool = False
 
     def part(self, start: int, stop: int) -> tuple[Taps, int, int]:
         """Outputs `start` to `stop` on their own, and the first and one past the last input that they read."""
         first, last = int(self.low[start]), int(self.high[stop - 1]) + 1
         return (
-            Taps(self.low[start:stop] - first, self.high[start:stop] - first, self.weight[start:stop]),
+            Taps(self.low[start:stop] - first, self.high[start:stop] - first, self.weight[start:stop], self.same),
             first,
             last,
         )
@@ -50,7 +52,7 @@ class Taps:
 
     def to(self, device: torch.device) -> Taps:
         """On another device."""
-        return Taps(self.low.to(device), self.high.to(device), self.weight.to(device))
+        return Taps(self.low.to(device), self.high.to(device), self.weight.to(device), self.same)
 
 
 def taps(length: int, scale: float, offset: float, cells: int, canvas: int) -> Taps:
@@ -67,11 +69,15 @@ def taps(length: int, scale: float, offset: float, cells: int, canvas: int) -> T
     network = ((torch.arange(length, dtype=torch.float64) + 0.5) * scale + offset).to(torch.float32)
     position = (network * (cells / canvas) - 0.5).clamp_(0, cells - 1)
     low = position.to(torch.int64)
-    return Taps(low, (low + 1).clamp_(max=cells - 1), position - low)
+    weight = position - low
+    same = not bool(weight.any()) and torch.equal(low, torch.arange(length))
+    return Taps(low, (low + 1).clamp_(max=cells - 1), weight, same)
 
 
 def sample(scores: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """(K, h, w) float scores at the crossings of `rows` and `columns`, on its device: (K, H, W) float32.
+
+    Never to be written to: where nothing is resampled it is a view.
 
     Columns go first: an enlarged map has fewer rows then, and rows are copied whole.
     """
@@ -80,6 +86,8 @@ def sample(scores: Tensor, rows: Taps, columns: Taps) -> Tensor:
 
 
 def _blend(scores: Tensor, along: Taps, dim: int) -> Tensor:
+    if along.same:
+        return scores.narrow(dim, 0, len(along.low))
     weight = along.weight if dim == 2 else along.weight[:, None]
     high = scores.index_select(dim, along.high).mul_(weight)
     # Fused in this order it is what `interpolate` computes on a CPU, to the bit.
