@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,22 @@ def test_torch_can_export_it_for_any_size(name: str) -> None:
     images = torch.randn(2, 3, 96, 160)
     with torch.inference_mode():
         torch.testing.assert_close(exported(images), logits(model, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_real_weights_serve_other_channels(channels: int, real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = real_data / "weights" / "mobilenet_v2.pth"
+    with caplog.at_level(logging.WARNING, logger="vision_tasks"):
+        rgb, other = (
+            vt.create_model("unet", NAMES, backbone="mobilenet_v2", backbone_weights=path, in_channels=n, norm="batch")
+            for n in (3, channels)
+        )
+    assert not caplog.records, caplog.text
+    grey = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = rgb.features(grey.expand(1, 3, 64, 64))["C5"]
+        found = other.features(grey.expand(1, channels, 64, 64))["C5"]
+    if channels == 1:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    else:  # red counts twice
+        assert float(F.cosine_similarity(found.flatten(), expected.flatten(), dim=0)) > 0.8
