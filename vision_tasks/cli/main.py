@@ -47,13 +47,16 @@ def _before(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="where the generated data set goes")] = Path("data/demo"),
-    out: Annotated[Path, typer.Option(help="where the run and its page of pictures go")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="where the run and its page of pictures go; runs/demo, or runs/demo-TASK")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="training steps; fewer is quicker and worse")] = None,
+    task: Annotated[str, typer.Option(help="boxes, semantic or panoptic")] = "boxes",
 ) -> None:
-    """Make a small data set, train a detector on it, evaluate it, and show what it finds. Two minutes on two cores."""
+    """Make a small data set, train a model on it, evaluate it, and show what it finds. Two minutes on two cores."""
     from vision_tasks.cli.demo import run
 
-    run(folder, out, steps)
+    run(folder, out or Path("runs/demo" if task == "boxes" else f"runs/demo-{task}"), steps, task)
 
 
 @app.command()
@@ -77,7 +80,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="folder for results; beside the checkpoint if left out")] = None,
     device: Device = "auto",
 ) -> None:
-    """COCO mAP, per category, with curves and results as JSON."""
+    """COCO mAP, mIoU or panoptic quality, per category, with curves and results as JSON."""
     from vision_tasks.cli.evaluate import run
 
     run(checkpoint, options or [], split, out, device)

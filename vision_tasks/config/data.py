@@ -18,6 +18,14 @@ class Split(Strict):
         FilePath | None, Field(description="folder of the images; found by what it holds if left out")
     ] = None
     semantic: Annotated[SemanticConfig | None, Field(description="semantic maps, if not those of data.semantic")] = None
+    ratio: Annotated[
+        float,
+        Field(
+            gt=0, le=1000, allow_inf_nan=False,
+            description="of several training splits: how often an epoch takes each image of this one; 0.25 every "
+            "fourth epoch",
+        ),
+    ] = 1.0  # fmt: skip
 
     @model_validator(mode="after")
     def _holds_something(self) -> Split:
@@ -34,8 +42,12 @@ class DataConfig(Strict):
     """What to read, and how batches are made of it."""
 
     path: Annotated[FilePath | None, Field(description="folder (or JSON file) in which train and val are found")] = None
-    train: Annotated[Split | None, Field(description="training split, instead of path")] = None
-    val: Annotated[Split | None, Field(description="validation split, instead of path")] = None
+    train: Annotated[
+        Split | list[Split] | None, Field(description="training split, or several that train together, instead of path")
+    ] = None
+    val: Annotated[Split | list[Split] | None, Field(description="validation split, or several, instead of path")] = (
+        None
+    )
     semantic: Annotated[
         SemanticConfig | None, Field(description="semantic maps; a known layout in path is found without")
     ] = None

@@ -79,6 +79,26 @@ def head_kinds(heads: Mapping[str, Any]) -> dict[str, Kind]:
     return kinds
 
 
+def chosen_categories(options: Mapping[str, Any]) -> dict[Kind, list[str]]:
+    """Names of the categories that a recipe's heads want of the data's, by kind, where they do not want all.
+
+    Args:
+        options: of `multi_head`.
+
+    Raises:
+        ValueError: they are no list of names.
+    """
+    heads = options.get("heads") or {}
+    found: dict[Kind, list[str]] = {}
+    for name, kind in head_kinds(heads).items() if heads else ():
+        names = heads[name].get("categories")
+        if names is not None:
+            if not isinstance(names, (list, tuple)) or not names or not all(isinstance(n, str) for n in names):
+                raise ValueError(f"heads.{name}.categories must be a list of names, not {names!r}")
+            found[kind] = list(names)
+    return found
+
+
 def multi_head(
     categories: Mapping[Kind, Categories],
     heads: dict[str, dict[str, Any]] = {"objects": {"type": "mask_rcnn"}, "surface": {"type": "semantic_fpn"}},  # noqa: B006

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from vision_tasks.config import DataConfig, Split, TrainConfig
+from vision_tasks.config import DataConfig, TrainConfig
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.records import Records
+from vision_tasks.data.relabel import labels_by_name, with_maps_of
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
@@ -17,7 +19,7 @@ from vision_tasks.training.judging import Summaries
 from vision_tasks.training.module import Results, TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.run import make_trainer, quiet_lightning
-from vision_tasks.training.splits import read_split, split_of
+from vision_tasks.training.splits import read_parts, splits_of
 from vision_tasks.training.truth import metrics_for
 
 
@@ -41,19 +43,20 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     Raises:
         VisionTasksError: no such split, or none of the model's categories is in the data.
     """
-    found: Split | None = split_of(data, "train" if split == "train" else "val")
-    if found is None:
+    kinds = tuple(head.kind for head in model.named_heads().values())
+    found = splits_of(data, "train" if split == "train" else "val", kinds)
+    if not found:
         raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
-    records = read_split(found, split)
+    records = read_parts(found, split, kinds, each=partial(_in_labels_of, model))
     module = TrainingModule(model, metrics=metrics_for(model, records, split), keep_results=True)
     loaders = DataModule(
         val=records, batch_size=data.val_batch_size or data.batch_size, workers=data.workers,
-        multiprocessing_context=data.start_method,
+        multiprocessing_context=data.start_method, channels=len(model.preprocess.mean),
     )  # fmt: skip
     trainer = make_trainer(settings or TrainConfig(), [TrainingProgress(console or Console(stderr=True))], None)
-    own = {head: head.categories for head in model.named_heads().values()}
+    own = {head: head.categories for head in model.named_heads().values() if head.kind == "objects"}
     try:
-        for head, categories in own.items():
+        for head, categories in own.items() if records.has_boxes else ():
             head.categories = aligned_categories(categories, records.categories)
         with quiet_lightning():
             trainer.validate(module, loaders, verbose=False)
@@ -61,6 +64,23 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
         for head, categories in own.items():
             head.categories = categories
     return Evaluation(module.summaries, module.results, records, dict(loaders.unreadable), trainer.is_global_zero)
+
+
+def _in_labels_of(model: VisionModel, records: Records) -> Records:
+    """The records with their maps in the labels of the model's; what it does not know is ignored.
+
+    Raises:
+        VisionTasksError: no name is common to both.
+    """
+    surfaces, source = model.head_of("semantic"), records.semantic
+    if surfaces is None or source is None:
+        return records
+    if (labels_by_name(source.categories, surfaces.categories) < 0).all():
+        raise VisionTasksError(
+            f"The model's maps are of {', '.join(surfaces.categories.names[:5])}; the data's of "
+            f"{', '.join(source.categories.names[:5])}. They have no category in common: is it the right checkpoint?"
+        )
+    return with_maps_of(records, surfaces.categories)
 
 
 def aligned_categories(own: Categories, wanted: Categories) -> Categories:

@@ -40,7 +40,7 @@ def transforms_of(config: DataConfig, train: Records, preprocess: Preprocess | N
     Raises:
         VisionTasksError: the recipe has crops, and there is no model to tell at which scale it sees images.
     """
-    augment = Transforms(config.augment)
+    augment = Transforms(config.augment, 3 if preprocess is None else len(preprocess.mean))
     if config.crop is None:
         return augment
     if preprocess is None:

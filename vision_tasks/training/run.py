@@ -26,7 +26,7 @@ from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.predictor import choose_device
 from vision_tasks.models.checkpoint import load
-from vision_tasks.models.multi_head import Kind
+from vision_tasks.models.multi_head import Kind, chosen_categories
 from vision_tasks.models.registry import create_model, model_kinds
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
@@ -82,7 +82,8 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     """
     console = console or Console(stderr=True)
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
-    train, val = read_splits(config.data, model_kinds(config.model["name"], config.model))
+    kinds = model_kinds(config.model["name"], config.model)
+    train, val = read_splits(config.data, kinds, chosen_categories(config.model))
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     check_suits(model, train, config.data.min_sizes)
     metrics = [] if val is None else metrics_for(model, val, "val")

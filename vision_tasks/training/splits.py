@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ from vision_tasks.config import DataConfig, SemanticConfig, Split
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.semantic import alone, has_split, read_semantic, relabelled, with_rendered, with_semantic
 from vision_tasks.data.images import check_images
+from vision_tasks.data.joint import join
 from vision_tasks.data.layout import find_coco, find_semantic, held
 from vision_tasks.data.records import Records
+from vision_tasks.data.relabel import chosen, with_maps_of, with_objects_of
 from vision_tasks.data.semantic_check import Checked, check_maps
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.multi_head import Kind
@@ -21,8 +25,8 @@ from vision_tasks.structures import Categories
 log = logging.getLogger("vision_tasks")
 
 
-def split_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects",)) -> Split | None:
-    """The files of "train" or "val": as named in the recipe, else found in `data.path`; None if there are none.
+def splits_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects",)) -> list[Split]:
+    """The files of "train" or "val": as named in the recipe, one or several, else found in `data.path`.
 
     Args:
         kinds: what is wanted of it: objects, semantic maps, or both.
@@ -30,7 +34,16 @@ def split_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects"
     Raises:
         VisionTasksError: nothing of a kind that is known is found, or what is named lacks what is wanted.
     """
-    named: Split | None = getattr(config, name)
+    named: Split | list[Split] | None = getattr(config, name)
+    if not isinstance(named, list):
+        found = _split_of(config, named, name, kinds)
+        return [] if found is None else [found]
+    alone = config.model_copy(update={"semantic": None, "path": None})  # each part says what it has
+    parts = [(_split_of(alone, part, name, kinds), part.ratio) for part in named]
+    return [part.model_copy(update={"ratio": ratio}) for part, ratio in parts if part is not None]
+
+
+def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[Kind, ...]) -> Split | None:
     semantic = _semantic_of(config, named, name) if "semantic" in kinds else None
     if semantic is not None and ("objects" not in kinds or (named is not None and named.annotations is None)):
         return Split(semantic=semantic)
@@ -96,7 +109,7 @@ def read_split(
         records = check_images(read_coco(Path(split.annotations), Path(split.images), categories))
         if "semantic" in kinds and files is not None:
             records = with_semantic(records, files, name, root, semantic_categories)
-        elif "semantic" in kinds:
+        elif kinds == ("semantic",):
             log.info("%s: the semantic maps are drawn of the objects in %s", name, split.annotations)
             records = relabelled(with_rendered(records), semantic_categories)
         if "objects" not in kinds:
@@ -111,29 +124,75 @@ def read_split(
     return records
 
 
-def read_splits(config: DataConfig, kinds: tuple[Kind, ...] = ("objects",)) -> tuple[Records, Records | None]:
+def read_parts(
+    splits: Sequence[Split],
+    name: str,
+    kinds: tuple[Kind, ...] = ("objects",),
+    categories: Categories | None = None,
+    semantic_categories: Categories | None = None,
+    each: Callable[[Records], Records] = lambda records: records,
+) -> Records:
+    """Records of one split, or of several as one data set; all have the categories of the first.
+
+    Args:
+        each: what is done to the records of each split before they are joined. Others: as in `read_split`.
+    """
+    parts: list[Records] = []
+    for split in splits:
+        records = each(read_split(split, name, categories, kinds, semantic_categories))
+        if records.has_boxes and categories is None:
+            categories = records.categories
+        if records.semantic is not None and semantic_categories is None:
+            semantic_categories = records.semantic.categories
+        parts.append(records)
+    return parts[0] if len(parts) == 1 else join(parts, [split.ratio for split in splits])
+
+
+def read_splits(
+    config: DataConfig, kinds: tuple[Kind, ...] = ("objects",), names: Mapping[Kind, Sequence[str]] | None = None
+) -> tuple[Records, Records | None]:
     """Training records, and validation records (None if there are none) with the same categories.
 
     Args:
         kinds: what the model learns from: objects, semantic maps, or both.
+        names: categories of a kind that are wanted, if not all.
 
     Raises:
-        VisionTasksError: no training data.
+        VisionTasksError: no training data, or not with these categories.
     """
-    train = split_of(config, "train", kinds)
-    if train is None:
+    train = splits_of(config, "train", kinds)
+    if not train:
         where = f"in {config.path}" if config.path else "named"
         if config.path is not None and config.path.is_dir():
             others = sorted(p.relative_to(config.path).as_posix() for p in config.path.glob("**/*.json"))[:6]
             where += f" (JSON files there: {', '.join(others)}; is one of them cut off, or not of COCO's form?)"
         raise VisionTasksError(f"There is no training data {where}. Give data=FOLDER, or data.train.annotations=FILE.")
-    records = read_split(train, "train", kinds=kinds)
-    val = split_of(config, "val", kinds)
-    if val is None:
+    only = partial(_only, names=names or {})
+    records = read_parts(train, "train", kinds, each=only)
+    val = splits_of(config, "val", kinds)
+    if not val:
         log.warning("There is no validation data: nothing is evaluated, and best.ckpt is the last.")
         return records, None
-    surfaces = None if records.semantic is None else records.semantic.categories
-    return records, read_split(val, "val", records.categories if records.has_boxes else None, kinds, surfaces)
+    # Where some are chosen by name, the file's own are read, and the same chosen again.
+    objects = records.categories if records.has_boxes and "objects" not in (names or {}) else None
+    surfaces = None if records.semantic is None or "semantic" in (names or {}) else records.semantic.categories
+    return records, read_parts(val, "val", kinds, objects, surfaces, only)
+
+
+def _only(records: Records, names: Mapping[Kind, Sequence[str]]) -> Records:
+    """The objects and maps of these names.
+
+    Raises:
+        VisionTasksError: the data have no such category.
+    """
+    try:
+        if "objects" in names and records.has_boxes:
+            records = with_objects_of(records, chosen(records.categories, names["objects"]))
+        if "semantic" in names and records.semantic is not None:
+            records = with_maps_of(records, chosen(records.semantic.categories, names["semantic"]))
+    except ValueError as error:
+        raise VisionTasksError(f"{records.source}: {error}. Correct the head's categories.") from error
+    return records
 
 
 def _tell_objects(records: Records, name: str) -> None:
@@ -147,9 +206,9 @@ def _tell_objects(records: Records, name: str) -> None:
 
 def _tell_maps(records: Records, checked: Checked, name: str) -> None:
     assert records.semantic is not None
-    categories, whole = records.semantic.categories, max(int(checked.pixels.sum()), 1)
+    categories, of_all = records.semantic.categories, checked.shares
     largest = np.argsort(-checked.pixels, kind="stable")[:6].tolist()
-    shares = ", ".join(f"{categories.names[k]} {checked.pixels[k] / whole:.1%}" for k in largest)
+    shares = ", ".join(f"{categories.names[k]} {of_all[k]:.1%}" for k in largest)
     log.info("%s: %d semantic maps of %d categories (%s) in %s", name, checked.total, len(categories), shares,
              records.source)  # fmt: skip
     if not checked.pixels.any():

@@ -117,7 +117,7 @@ def relabelled(records: Records, categories: Categories | None) -> Records:
 
 @dataclass(frozen=True, eq=False)
 class Relabelled(SemanticSource):
-    """Another source's maps with other labels: (K,) int16, the new label of each of its own."""
+    """Another source's maps with other labels: (K,) int16, the new label of each of its own, -1 where it has none."""
 
     source: SemanticSource
     labels: np.ndarray
@@ -139,7 +139,8 @@ class Relabelled(SemanticSource):
             return None
         if self.multi_label:
             planes = np.full((len(self.categories), *size), IGNORED, np.int8)  # nobody looked for the others
-            planes[self.labels] = found
+            wanted = self.labels >= 0
+            planes[self.labels[wanted]] = found[wanted]
             return planes
         whole: np.ndarray = np.append(self.labels, np.int16(IGNORED))[found]
         return whole
