@@ -30,14 +30,21 @@ class Checked:
     """What was found in the maps that were looked at.
 
     Attributes:
-        pixels: (K,) int64 per category. ignored: pixels. maps: so many were looked at, of `total`.
+        pixels: (K,) int64 per category. area: pixels that are not ignored, of all planes if there are several
+            (`are_planes`). maps: so many were looked at, of `total`. lost: rows that cannot be used.
     """
 
     pixels: np.ndarray
-    ignored: int = 0
+    area: int = 0
     maps: int = 0
     total: int = 0
     lost: list[int] = field(default_factory=list)
+    are_planes: bool = False
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(K,) of the pixels that are not ignored; if each category is decided on its own, of those of its plane."""
+        return self.pixels / max(self.area / (len(self.pixels) if self.are_planes else 1), 1)
 
     @property
     def is_whole(self) -> bool:
@@ -61,7 +68,7 @@ def check_maps(records: Records, maps: int = MAPS, seconds: float = SECONDS) -> 
     assert source is not None
     problems = records.problems.copy()
     annotated = np.array([row for row in range(len(records)) if source.has(row)], np.int64)
-    found = Checked(np.zeros(len(source.categories), np.int64), total=len(annotated))
+    found = Checked(np.zeros(len(source.categories), np.int64), total=len(annotated), are_planes=source.multi_label)
     # Steps of the golden ratio: wherever time runs out, what was looked at is spread evenly.
     order = annotated[np.argsort(np.arange(1, len(annotated) + 1) * _GOLDEN % 1)]
     order = order[: _DRAWN if source.is_drawn else maps]
@@ -77,7 +84,7 @@ def check_maps(records: Records, maps: int = MAPS, seconds: float = SECONDS) -> 
         elif result is not None:
             counts, ignored, total = result
             found.pixels += counts
-            found.ignored += ignored
+            found.area += total - ignored
             if ignored == total:
                 problems.add("mask_all_ignored", [source.place(row)])
         after += bool(unknown)

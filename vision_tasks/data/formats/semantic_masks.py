@@ -118,7 +118,7 @@ def mask_files(
         first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         annotated=np.array([own is not None for own in files], bool),
         table=table,
-        reading=reading,
+        reading="index" if reading == "auto" and not table.colors else reading,
         file_labels=None if labels is None else np.array([one for own in labels for one in own or ()], np.int16),
         background=background,
         multi_label=multi_label or len(table.categories) == 1,

@@ -133,7 +133,8 @@ def table_of(
     """
     given = list(categories)
     entries: list[dict[str, Any]] = [
-        dict(c) if isinstance(c, Mapping) else {"id": i, "name": c} for i, c in enumerate(given, first_value)
+        {"isthing": 0} | (dict(c) if isinstance(c, Mapping) else {"id": i, "name": c})
+        for i, c in enumerate(given, first_value)
     ]
     if not entries:
         raise VisionTasksError("The semantic data have no categories. Give a list of names in the order of the values.")
