@@ -11,7 +11,7 @@ from test_transforms import MOVES, WARPS, certain, name_of
 from vision_tasks.data.dataset import Sample
 from vision_tasks.data.mosaic import MixUp, Mosaic
 from vision_tasks.data.sampler import Request
-from vision_tasks.data.transforms import Transforms
+from vision_tasks.data.transforms import PRESETS, Transforms
 from vision_tasks.structures import Target
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -135,3 +135,38 @@ def test_mixup_is_sure_only_where_both_agree():
         unlike = ((made.image > 120) & (made.image < 135)).sum(-1) == 2
         assert unlike.any()
         assert (labels[unlike] == -1).mean() > 0.99
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 12])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_any_number_of_channels(channels, dtype):
+    """Every channel moves as the first does, and presets leave colour alone where there is none."""
+    peak = np.iinfo(dtype).max
+
+    def grey(seed: int) -> Sample:
+        sample = scene(seed)
+        sample.image = np.repeat(sample.image[..., :1].astype(dtype) * dtype(peak // 255), channels, axis=2)
+        return sample
+
+    steps = [Transforms([certain({"ZoomOut": {"side": 2.5}})]), Transforms([certain({"HorizontalFlip": {}})])]
+    for seed in range(3):
+        shelf = Shelf([grey(i + 1) for i in range(3)])
+        made = [step(grey(0), np.random.default_rng(seed)) for step in steps]
+        made += [m(grey(0), np.random.default_rng(seed), shelf) for m in (Mosaic(1.0, (130, 150)), MixUp(1.0))]
+        for i, after in enumerate(made):
+            assert after.image.dtype == dtype
+            assert after.image.shape == (*after.target.size, channels)
+            first = after.image[..., :1]
+            if i == 0:  # on the mean colour, whose channels differ
+                first, after.image = (np.where(v < peak * 0.55, 0, v) for v in (first, after.image))
+            assert (after.image == first).all()
+    for preset in PRESETS:
+        transforms = Transforms(preset, channels)
+        changed = 0
+        for seed in range(6):
+            after = transforms(grey(seed), np.random.default_rng(seed))
+            assert after.image.shape == (*after.target.size, channels)
+            assert after.image.dtype == dtype
+            assert after.target.semantic.shape == after.target.size
+            changed += not np.array_equal(after.image, grey(seed).image)
+        assert changed > 1 or preset == "none"

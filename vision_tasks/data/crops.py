@@ -85,7 +85,10 @@ class ZoomOut:
         y, x = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
         canvas = np.empty_like(image)
         canvas[:] = np.resize(_FILL, image.shape[2]) * (np.iinfo(image.dtype).max // 255)
-        canvas[y : y + h, x : x + w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA).reshape(h, w, -1)
+        # OpenCV takes four channels at most where it averages areas.
+        for i in range(0, image.shape[2], 4):
+            part = cv2.resize(image[..., i : i + 4], (w, h), interpolation=cv2.INTER_AREA)
+            canvas[y : y + h, x : x + w, i : i + 4] = part.reshape(h, w, -1)
         scale, shift = np.array([w / width, h / height]), np.array([x, y])
 
         def bitmap(given: np.ndarray) -> np.ndarray:

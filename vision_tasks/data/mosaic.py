@@ -87,11 +87,9 @@ class Mosaic:
             if (h, w) == (y2 - y1, x2 - x1):  # nothing is cut off: masks need to be drawn only once
                 steps = [(onto_result @ onto_piece, self.size)]
             targets.append(_carried(member.target, steps))
-        pad = tuple(map(float, canvas.dtype.type(_full_scale(canvas) // 255 * _PAD).repeat(3)))
-        result = cv2.warpAffine(canvas, _of_pixel_centres(affine), (width, height), borderValue=pad)
         return replace(
             sample,
-            image=result,
+            image=_warped(canvas, affine, self.size),
             target=_joined(targets, _semantic_side_by_side),
             unreadable=[entry for s in samples for entry in s.unreadable],
         )
@@ -151,7 +149,7 @@ class MixUp:
         targets = [sample.target, _carried(other.target, [(matrix, (height, width))])]
         return replace(
             sample,
-            image=cv2.addWeighted(image, 0.5, layer, 0.5, 0),
+            image=cv2.addWeighted(image, 0.5, layer, 0.5, 0).reshape(image.shape),
             target=_joined(targets, _semantic_on_top_of_each_other),
             unreadable=[*sample.unreadable, *other.unreadable],
         )
@@ -176,7 +174,18 @@ def _fitted(image: np.ndarray, size: Size, factor: float = 1.0) -> np.ndarray:
     """The image brought into a size as a letterbox would, times a factor; plain bilinear, as the model's preprocess."""
     ratio = factor * min(size[0] / image.shape[0], size[1] / image.shape[1])
     height, width = (max(1, round(side * ratio)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized.reshape(height, width, -1)  # OpenCV drops a single channel's axis
+
+
+def _warped(image: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray:
+    """The image under an affine map, on grey; OpenCV knows a border's colour for four channels at most."""
+    grey = [float(_full_scale(image) // 255 * _PAD)] * 4
+    parts = [
+        cv2.warpAffine(image[..., i : i + 4], _of_pixel_centres(matrix), size[::-1], borderValue=grey)
+        for i in range(0, image.shape[2], 4)
+    ]
+    return np.concatenate([part.reshape(*size, -1) for part in parts], axis=2)
 
 
 def _scaling(x: float, y: float, left: float, top: float) -> np.ndarray:

@@ -107,16 +107,18 @@ class Transforms:
         entries: a preset's name ("none", "default", "strong", "yolox", "ssd", "darknet"), or a list like
             `[{"HorizontalFlip": {"p": 0.5}}, {"RandomCrop": {"height": 400, "width": 400}}]`,
             with Albumentations' names and arguments.
+        channels: of the images. Presets are made for colour: where there are not three channels, brightness
+            and contrast alone change.
 
     Raises:
         VisionTasksError: unknown name or argument (with the nearest valid one), or a value Albumentations refuses.
     """
 
-    def __init__(self, entries: str | Entries = "default") -> None:
+    def __init__(self, entries: str | Entries = "default", channels: int = 3) -> None:
         if isinstance(entries, str):
             if entries not in PRESETS:
                 raise VisionTasksError(f"transforms: there is no preset {_unknown(entries, PRESETS)}")
-            entries = PRESETS[entries]
+            entries = PRESETS[entries] if channels == 3 else _without_colour(PRESETS[entries])
         self.steps = [_build(entry) for entry in entries]
 
     def __call__(self, sample: Sample, random: Generator) -> Sample:
@@ -223,6 +225,22 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
         # When it resizes, OpenCV's plain nearest neighbour shifts masks by up to half a pixel against the image.
         step.mask_interpolation = cv2.INTER_NEAREST_EXACT
     return step
+
+
+def _without_colour(entries: Entries) -> Entries:
+    """A preset for images whose channels are no colours."""
+    kept: list[str | Mapping[str, Mapping[str, Any] | None]] = []
+    for entry in entries:
+        arguments = dict(entry.get("ColorJitter") or {}) if isinstance(entry, Mapping) else {}
+        if arguments:
+            limits = {
+                f"{name}_limit": [v - 1 for v in value] if isinstance(value := arguments[name], Sequence) else value
+                for name in ("brightness", "contrast")
+            }
+            kept.append({"RandomBrightnessContrast": limits | {"p": arguments["p"]}})
+        elif isinstance(entry, str) or not {"ToGray", "HueSaturationValue"} & entry.keys():
+            kept.append(entry)
+    return kept
 
 
 def _unknown(word: str, valid: Iterable[str]) -> str:
