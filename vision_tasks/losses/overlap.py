@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ def tversky(
     Raises:
         ValueError: an option outside its range.
     """
-    _check(alpha, beta, gamma, smooth, eps, absent)
+    _check(alpha, beta, gamma, smooth, eps)
     inside, predicted, true, valid = _sums(logits, target)
     if not per_image:
         inside, predicted, true, valid = (x.sum(0, keepdim=True) for x in (inside, predicted, true, valid))
@@ -142,12 +142,10 @@ def _power(mean: Tensor, gamma: float) -> Tensor:
     return torch.where(above, torch.where(above, mean, 1) ** gamma, 0 * mean)
 
 
-def _check(alpha: float, beta: float, gamma: float, smooth: float, eps: float, absent: str) -> None:
+def _check(alpha: float, beta: float, gamma: float, smooth: float, eps: float) -> None:
     for name, value in (("alpha", alpha), ("beta", beta), ("smooth", smooth)):
         if not value >= 0:
             raise ValueError(f"{name} must be at least 0, not {value}")
     for name, value in (("gamma", gamma), ("eps", eps)):
         if not value > 0:
             raise ValueError(f"{name} must be above 0, not {value}")
-    if absent not in get_args(Absent):
-        raise ValueError(f"absent must be one of {', '.join(get_args(Absent))}, not {absent!r}")

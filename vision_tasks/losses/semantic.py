@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -41,8 +43,8 @@ def semantic_losses(logits: Tensor, target: Tensor, spec: Mapping[str, Mapping[s
         spec: names in `LOSSES`, with their options.
 
     Raises:
-        ValueError: no such loss or option, an option that is out of range, shapes that do not fit, or, on the CPU, a
-            label that is no category (a GPU stops in its kernel: looking would mean waiting for it).
+        ValueError: no such loss or option, an option of another type or out of range, shapes that do not fit, or, on
+            the CPU, a label that is no category (a GPU stops in its kernel: looking would mean waiting for it).
     """
     if not (logits.ndim == 4 and target.shape in (logits.shape, logits.shape[:1] + logits.shape[2:])):
         raise ValueError(f"the target of logits {tuple(logits.shape)} has shape {tuple(target.shape)}")
@@ -56,22 +58,44 @@ def semantic_losses(logits: Tensor, target: Tensor, spec: Mapping[str, Mapping[s
         return {name: function(logits, target, **spec[name]) for name, function in functions.items()}
 
 
-def _checked(name: str, options: Iterable[str]) -> Callable[..., Tensor]:
+def _checked(name: str, options: Mapping[str, Any]) -> Callable[..., Tensor]:
     if name not in LOSSES:
         raise ValueError(f"there is no semantic loss {name!r}.{_nearest(name, LOSSES)} Known: {', '.join(LOSSES)}")
-    known = _options(LOSSES[name])
-    for option in options:
-        if option not in known:
+    kinds = _options(LOSSES[name])
+    for option, value in options.items():
+        if option not in kinds:
             raise ValueError(
-                f"the semantic loss {name} has no option {option!r}.{_nearest(option, known)} "
-                f"It has: {', '.join(known)}"
+                f"the semantic loss {name} has no option {option!r}.{_nearest(option, kinds)} "
+                f"It has: {', '.join(kinds)}"
             )
+        if not _fits(value, kinds[option]):
+            kind = kinds[option]
+            words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+            raise ValueError(f"the option {option} of the semantic loss {name} takes {words}, not {value!r}")
     return LOSSES[name]
 
 
 @lru_cache
-def _options(function: Callable[..., Tensor]) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)[2:]
+def _options(function: Callable[..., Tensor]) -> dict[str, Any]:
+    """Names of its options, and their types as far as they can be told."""
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters
+    except NameError:  # of types that only a type checker imports
+        parameters = inspect.signature(function).parameters
+    return {name: parameter.annotation for name, parameter in list(parameters.items())[2:]}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a recipe is of the kind that a signature asks for: numbers, words, lists, or None."""
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return value is None if kind is NoneType else (kind is not bool or isinstance(value, bool))
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
