@@ -96,6 +96,7 @@ def predict_map(model: VisionModel, head: SemanticHead, image: Tensor, looks: Lo
         else:
             found = _mean([_probabilities(_rows(look, start, stop), head) for look in way] for way in ways)
         decide_rows(decided, start, found, head.multi_label, limit)
+        del found  # may be a view of a row of tiles, which would then live until the next is made
     return decided
 
 
