@@ -141,10 +141,13 @@ class TrainingModule(LightningModule):
             elif not isinstance(metric, CocoMetric):
                 metric.update(predictions, targets)
             else:
-                found = found or [_encoded(p) for p in _known(predictions, metric)]
-                metric.update(found, raw.image_ids)
+                # Where nobody looked for objects, what is found is neither right nor wrong.
+                judged = [i for i, target in enumerate(targets) if target.boxes is not None]
+                ids = [raw.image_ids[i] for i in judged]
+                found = found or [_encoded(p) for p in _known([predictions[i] for i in judged], metric)]
+                metric.update(found, ids)
                 if self.keep_results:
-                    for prediction, image_id in zip(found, raw.image_ids, strict=True):
+                    for prediction, image_id in zip(found, ids, strict=True):
                         self.results.setdefault(kind, []).extend(results_of(prediction, image_id, metric.iou_type))
 
     def on_validation_epoch_end(self) -> None:
@@ -178,6 +181,8 @@ def _encoded(prediction: Prediction) -> Prediction:
 
 def _known(predictions: Sequence[Prediction], metric: CocoMetric) -> list[Prediction]:
     """Without detections of categories that the truth does not know."""
+    if not predictions:
+        return []
     known = torch.isin(torch.tensor(predictions[0].categories.ids), torch.tensor(metric.truth.category_ids))
     if bool(known.all()):
         return list(predictions)
