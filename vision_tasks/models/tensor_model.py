@@ -36,7 +36,8 @@ class TensorModel(nn.Module):
 
         Returns:
             boxes (B, D, 4), labels (B, D) int64, scores (B, D), count (B,) int64, and masks (B, D, 28, 28) of models
-            that have them; zeros after the first `count`.
+            that have them; zeros after the first `count`. Of a model that draws maps, semantic (B, H, W) int16 or
+            (B, L, H, W) bool on the canvas, padding included.
         """
         preprocess = self.model.preprocess
         stride, channels = preprocess.stride, images.shape[1]
@@ -52,6 +53,8 @@ class TensorModel(nn.Module):
         pixels = torch.where((y & x)[:, None], pixels, padding)
         centred = preprocess.resize == "letterbox" and preprocess.place == "center"
         found = self._centred(pixels, image_sizes) if centred else self.model.tensors(pixels, image_sizes)
+        if "boxes" not in found:
+            return found
         # As `VisionModel.predict` does at its end: some heads leave boxes that pass the border.
         height, width = image_sizes.unbind(dim=1)
         edge = torch.stack((width, height, width, height), dim=1)[:, None].to(found["boxes"])
