@@ -15,8 +15,10 @@ from vision_tasks.heads.aspp import ASPP, RATES, DeepLabV3Decoder, DeepLabV3Plus
 from vision_tasks.heads.fcn import FCNDecoder, conv_norm_relu
 from vision_tasks.heads.lraspp import LRASPPDecoder
 from vision_tasks.heads.semantic import Decoder
+from vision_tasks.models.tensor_model import TensorModel
 from vision_tasks.structures import Target
 
+SIZES = [(96, 130), (77, 161)]
 CHANNELS = {"C2": 24, "C3": 12, "C5": 40}
 DECODERS: dict[str, Callable[[], Decoder]] = {
     "fcn": lambda: FCNDecoder("C5", 40, 5, BatchNorm),
@@ -178,3 +180,35 @@ def test_a_dilation_is_at_least_one() -> None:
         ASPP(8, (0, 2), BatchNorm)
     with pytest.raises(vt.VisionTasksError, match=r"deeplabv3 cannot be built.*rates must be"):
         vt.create_model("deeplabv3", ["a", "b"], backbone="resnet_narrow", rates=(0, 2))
+
+
+@pytest.mark.parametrize(
+    "model", ["fcn", *(pytest.param(m, marks=pytest.mark.slow) for m in ("deeplabv3", "deeplabv3plus", "lraspp"))]
+)
+def test_an_export_of_any_size_draws_what_predict_draws(model: str) -> None:
+    torch.manual_seed(0)
+    network = vt.create_model(model, ["road", "sky", "tree"], backbone="resnet_narrow")
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randint(0, 255, (1, 3, *size), dtype=torch.uint8, generator=generator) for size in SIZES]
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = None
+    first = network.preprocess([images[0][0]]).images
+    network.train().features(first)
+    decoder = randomised(network.eval().heads["semantic"].decoder)
+    with torch.no_grad():  # every category has its chance
+        mean = decoder(network.features(first), SIZES[0]).mean(dim=(0, 2, 3))
+        decoder.get_parameter(list(decoder.class_parameters())[1]).sub_(mean)
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    inputs = [(image, torch.tensor([image.shape[-2:]])) for image in images]
+    program = torch.export.export(
+        TensorModel(network), inputs[0], dynamic_shapes={"images": sides, "image_sizes": None}
+    ).module()
+    for image, size in inputs:
+        with torch.inference_mode():
+            (want,) = network.predict(network.preprocess([image[0]]))
+        drawn = program(image, size)["semantic"]
+        assert want.semantic is not None
+        assert drawn.shape == (1, *image.shape[-2:])
+        assert (drawn[0] == want.semantic).float().mean() > 0.999  # of equal scores either may win
+        assert len(want.semantic.unique()) > 1
