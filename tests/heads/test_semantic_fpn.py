@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import vision_tasks as vt
 from vision_tasks.heads.semantic_fpn import SemanticFPNDecoder
+from vision_tasks.models.tensor_model import TensorModel
 from vision_tasks.structures import Target
 
 LEVELS = ("P2", "P3", "P4", "P5")
@@ -139,3 +140,16 @@ def test_one_image_of_any_kind(categories: list[str], options: dict[str, Any], s
         semantic = model.eval().predict(model.preprocess([image]))[0].semantic
     assert semantic is not None
     assert semantic.shape == shape
+
+
+@pytest.mark.slow
+def test_it_is_captured_for_any_size() -> None:
+    model = TensorModel(vt.create_model("semantic_fpn", ["a", "b", "c"], **SMALL)).eval()
+    example = (torch.rand(1, 3, 150, 200) * 255, torch.tensor([[150, 200]]))
+    any_side = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(model, example, dynamic_shapes={"images": any_side, "image_sizes": None}).module()
+    for size in ((150, 200), (129, 300)):
+        images = torch.rand(1, 3, *size) * 255
+        with torch.inference_mode():
+            expected = model(images, torch.tensor([size]))["semantic"]
+        assert torch.equal(program(images, torch.tensor([size]))["semantic"], expected)
