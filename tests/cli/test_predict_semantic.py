@@ -32,8 +32,7 @@ def semantic_model(categories: list, **options: object) -> VisionModel:
     torch.manual_seed(0)
     model = vt.create_model("unet", categories, backbone="unet_16", **options).eval()
     images = torch.from_numpy(np.stack([picture(64, 96, i) for i in range(4)])).permute(0, 3, 1, 2)
-    if options.get("in_channels") == 1:
-        images = images[:, :1]
+    images = images[:, [0, 1, 2, 0][: int(options.get("in_channels", 3))]]
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = None
@@ -182,6 +181,21 @@ def test_no_masks_if_none_are_wanted(predict, tmp_path: Path) -> None:
     assert [p.name for p in out.iterdir()] == ["a.jpg"]
     assert "Written: drawn images (*.jpg)." in done.out
     assert "Written: nothing." in predict(checkpoint, path, "--out", out, "--format", "none", "--no-draw").out
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_as_many_channels_as_the_model(channels: int, predict, tmp_path: Path) -> None:
+    checkpoint, ask = saved(semantic_model(ROAD, in_channels=channels), tmp_path)
+    pixels = np.concatenate((picture(50, 60), picture(50, 60, 1)[..., :1]), axis=2)[..., :channels]
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(path)
+    done = predict(checkpoint, path, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    found = ask(pixels).semantic
+    assert found is not None
+    values = np.array(Image.open(tmp_path / "out" / "masks" / "a.png"))
+    assert np.array_equal(values, np.array([7, 21, 200])[found.numpy()])
+    assert (tmp_path / "out" / "a.jpg").is_file()
 
 
 def test_looks_from_the_command_line(predict, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -166,7 +168,7 @@ def test_models_of_any_number_of_channels(channels: int) -> None:
     assert torch.equal(predictor(model)(deep).semantic, expected)
 
 
-def test_colours_for_a_model_of_greys() -> None:
+def test_colours_for_a_model_of_greys(tmp_path: Path) -> None:
     model = local_model(mean=(0.5,), std=(0.2,))
     grey = picture(50, 60, 1)
     ask = predictor(model)
@@ -174,9 +176,27 @@ def test_colours_for_a_model_of_greys() -> None:
     for image in (grey.expand(3, -1, -1), grey[0].numpy(), np.repeat(grey.permute(1, 2, 0).numpy(), 4, axis=2)):
         assert torch.equal(ask(image).semantic, expected)
     color = picture(50, 60)
-    # ITU-R 601, as PIL's "L"
-    luma = (color.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0).round().to(torch.uint8)
-    assert torch.equal(ask(color).semantic, ask(luma[None]).semantic)
+    luma = Image.fromarray(color.permute(1, 2, 0).numpy()).convert("L")
+    expected = ask(luma).semantic
+    assert torch.equal(ask(color).semantic, expected)
+    assert torch.equal(ask(np.array(luma)).semantic, expected)
+    color_path, luma_path = tmp_path / "color.png", tmp_path / "luma.png"
+    Image.fromarray(color.permute(1, 2, 0).numpy()).save(color_path)
+    luma.save(luma_path)
+    assert torch.equal(ask(color_path).semantic, expected)
+    assert torch.equal(ask(luma_path).semantic, expected)
+    assert (ask(color / 255).semantic == expected).float().mean() > 0.95  # not rounded to whole greys
+
+
+def test_transparency_for_a_model_of_four_channels(tmp_path: Path) -> None:
+    ask = predictor(local_model(mean=(0.5,) * 4, std=(0.2,) * 4))
+    image = Image.fromarray(picture(50, 60, 4).permute(1, 2, 0).numpy())
+    image.save(tmp_path / "a.png")
+    expected = ask(np.array(image)).semantic
+    assert torch.equal(ask(image).semantic, expected)
+    assert torch.equal(ask(tmp_path / "a.png").semantic, expected)
+    with pytest.raises(vt.VisionTasksError, match=r"takes images as \(4, H, W\)"):
+        ask(picture(50, 60))
 
 
 @pytest.mark.parametrize(

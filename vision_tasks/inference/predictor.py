@@ -205,10 +205,10 @@ def _with_channels(image: Tensor, wanted: int) -> Tensor:
     if wanted == 3:
         return image.expand(3, -1, -1) if given == 1 else image[:3] if given == 4 else image
     if wanted == 1 and given in (3, 4):
-        # ITU-R 601, as PIL's "L". Three equal channels give that channel.
-        weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)[:, None, None]
-        grey = (image[:3].float() * weights).sum(dim=0, keepdim=True)
-        return grey if image.is_floating_point() else grey.round().to(image.dtype)
+        # The weights of ITU-R 601 in 1/65536, as files are read: what Pillow's "L" has.
+        red, green, blue = image[:3] if image.is_floating_point() else image[:3].to(torch.int64)
+        grey: Tensor = 19595 * red + 38470 * green + 7471 * blue
+        return (grey / 65536 if image.is_floating_point() else (grey + 0x8000 >> 16).to(image.dtype))[None]
     return image
 
 
