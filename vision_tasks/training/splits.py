@@ -57,7 +57,7 @@ def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[K
     try:
         splits = find_coco(config.path)
     except VisionTasksError as error:
-        if "semantic" in kinds:
+        if "semantic" in kinds and semantic is None:
             raise VisionTasksError(_no_maps(config.path, error)) from error
         raise
     if name not in splits:

@@ -74,13 +74,13 @@ class MaskFiles(SemanticSource):
         ignored = np.zeros(size, bool)
         planes = np.zeros((len(self.categories), *size), np.int8)
         whole = np.full(size, self.background, np.int16)
+        left_out = [value for value, to in self.table.values.items() if to == IGNORED and value]
         for label, path in sorted(zip(labels, paths, strict=True)):
-            values, are_colors = read_values(path, size, "index")
+            values, _ = read_values(path, size, "index")
             there = values != 0
-            if not are_colors:
-                left_out = np.isin(values, [v for v, to in self.table.values.items() if to == IGNORED and v])
-                ignored |= left_out
-                there &= ~left_out
+            if left_out:
+                ignored |= (lost := np.isin(values, left_out))
+                there &= ~lost
             if self.multi_label:
                 planes[label][there] = 1
             else:

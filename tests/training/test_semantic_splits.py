@@ -1,0 +1,185 @@
+"""From recipes to records with maps: what is found by itself, what is named, what is said."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+
+from vision_tasks.config import DataConfig, SemanticConfig, Split
+from vision_tasks.config.recipe import load_config, to_yaml
+from vision_tasks.data.formats.semantic_files import semantic_files
+from vision_tasks.data.formats.semantic_layouts import LAYOUTS
+from vision_tasks.data.records import Records
+from vision_tasks.data.scenes import SEMANTIC, generate_scenes
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.training.splits import read_splits
+
+SIZE = (64, 80)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate_scenes(tmp_path_factory.mktemp("semantic") / "scenes", train=4, val=2, sizes=(SIZE,))
+
+
+def semantic_map(records: Records, row: int) -> np.ndarray:
+    assert records.semantic is not None
+    found = records.semantic.read(row, SIZE)
+    assert found is not None
+    return found
+
+
+def test_scenes_are_found_by_what_the_folder_holds(scenes: Path) -> None:
+    train, val = read_splits(DataConfig(path=scenes), ("semantic",))
+    assert val is not None
+    assert (len(train), len(val), train.has_boxes) == (4, 2, False)
+    assert train.categories.names == tuple(sorted(SEMANTIC, key=lambda n: SEMANTIC[n]))
+    for row in range(4):
+        stem = Path(train.file_name(row)).stem
+        truth = np.asarray(Image.open(scenes / f"semantic/train/{stem}.png")).astype(int)
+        assert (semantic_map(train, row) == np.where(truth == 255, -1, truth)).all()
+
+
+def test_objects_and_maps_of_one_folder_come_together(scenes: Path) -> None:
+    train, _ = read_splits(DataConfig(path=scenes), ("objects", "semantic"))
+    alone, _ = read_splits(DataConfig(path=scenes), ("semantic",))
+    assert train.has_boxes
+    assert len(train.categories) == 5
+    for row in range(4):
+        other = alone.row_of_id[int(train.image_ids[row])]
+        assert (semantic_map(train, row) == semantic_map(alone, other)).all()
+
+
+def test_a_model_of_objects_reads_no_maps(scenes: Path) -> None:
+    train, _ = read_splits(DataConfig(path=scenes))
+    assert train.semantic is None
+    assert train.has_boxes
+
+
+def test_objects_are_drawn_where_there_are_no_maps(scenes: Path) -> None:
+    split = Split(annotations=scenes / "annotations/instances_train.json", images=scenes / "images/train")
+    train, val = read_splits(DataConfig(train=split), ("semantic",))
+    assert val is None
+    assert not train.has_boxes
+    assert train.categories.names[0] == "background"
+    truth = np.asarray(Image.open(scenes / f"semantic/train/{Path(train.file_name(0)).stem}.png"))
+    things = (truth > 0) & (truth < 6)
+    found = semantic_map(train, 0)
+    assert things[found > 0].all()
+    assert (found[found > 0] == truth[found > 0]).all()
+
+
+def test_a_split_of_its_own_and_one_for_all(scenes: Path) -> None:
+    named = {"images": "images/{split}/{stem}.jpg", "masks": "semantic/{split}/{stem}.png",
+             "categories": "semantic/categories.json"}  # fmt: skip
+    own = DataConfig.model_validate({"path": scenes, "semantic": named})
+    train, val = read_splits(own, ("semantic",))
+    assert val is not None
+    assert (len(train), len(val)) == (4, 2)
+    swapped = {"semantic": {**named, "path": scenes, "splits": {"train": "val"}}}
+    train, val = read_splits(DataConfig.model_validate({"train": swapped}), ("semantic",))
+    assert (len(train), val) == (2, None)
+
+
+def test_what_nobody_annotated_is_said(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    categories = [{"id": i, "name": n} for n, i in SEMANTIC.items()] + [{"id": 40, "name": "moon"}]
+    config = {"path": scenes, "semantic": {"layout": "scenes", "categories": categories, "ignore": [255]}}
+    with caplog.at_level(logging.INFO, "vision_tasks"):
+        read_splits(DataConfig.model_validate(config), ("semantic",))
+    said = [r.getMessage() for r in caplog.records if "nobody annotated" in r.getMessage()]
+    assert len(said) == 1
+    assert said[0].endswith("moon.")
+    assert any("4 semantic maps of 9 categories (ground" in r.getMessage() for r in caplog.records)
+
+
+def test_a_value_without_category_stops_training(scenes: Path) -> None:
+    config = {"path": scenes, "semantic": {"layout": "scenes", "categories": ["ground", "ball", "crate"]}}
+    with pytest.raises(VisionTasksError, match=r"semantic/train/.*in no category .* Add (it|them) to the semantic"):
+        read_splits(DataConfig.model_validate(config), ("semantic",))
+
+
+def test_nothing_found_lists_what_is_there_and_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(VisionTasksError, match=r"photos/(.|\n)*data\.semantic\.masks") as raised:
+        read_splits(DataConfig(path=tmp_path), ("semantic",))
+    assert "data.semantic.categories" in str(raised.value)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_can_be_named_in_a_recipe(layout: str) -> None:
+    assert SemanticConfig.model_validate({"layout": layout}).files() == semantic_files(layout)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"layout": "camvid", "masks": "labels/{split}/{stem}.png"}, {"masks": "labels/{split}/{stem}.png"}),
+        ({"layout": "voc", "ignore": [255], "splits": {"train": "a.txt"}}, {"ignore": [255]}),
+        ({"layout": "coco_stuff", "background": "rest"}, {"background": "rest"}),
+        ({"annotations": "a_{split}.json", "background": False}, {"background": None}),
+        ({"layout": "scenes", "panoptic": "p_{split}.json"}, {"masks": None, "panoptic": "p_{split}.json"}),
+    ],
+)
+def test_options_replace_a_layouts_settings(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    files = SemanticConfig.model_validate(options).files()
+    assert {key: getattr(files, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "nothing tells where the maps are"),
+        ({"images": "a/{stem}.png", "masks": "b/{stem}.png", "annotations": "c.json"}, "both tell"),
+        ({"layout": "city"}, "layout"),
+        ({"layout": "voc", "mask": "x"}, "mask"),
+        ({"layout": "voc", "splits": {"train": 1.5}}, "splits"),
+        ({"layout": "voc", "categories": [{"name": "a"}]}, "id"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SemanticConfig.model_validate(options)
+
+
+def test_a_written_recipe_reads_as_it_was(tmp_path: Path, scenes: Path) -> None:
+    recipe = {
+        "model": {"name": "unet"},
+        "data": {
+            "path": str(scenes),
+            "semantic": {
+                "layout": "camvid",
+                "categories": [{"id": 3, "name": "a", "color": [1, 2, 3]}, {"id": 4, "name": "b"}],
+            },
+        },
+    }
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(recipe))
+    config = load_config(tmp_path / "a.yaml", [])
+    (tmp_path / "b.yaml").write_text(to_yaml(config))
+    again = load_config(tmp_path / "b.yaml", [])
+    assert config.data.semantic is not None
+    assert again.data.semantic is not None
+    assert again.data.semantic.files() == config.data.semantic.files()
+    assert config.data.semantic.files().images == "{split}/{stem}.png"
+
+
+def test_camvid_by_its_folder_alone(real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "vision_tasks"):
+        train, val = read_splits(DataConfig(path=real_data / "camvid"), ("semantic",))
+    assert val is not None
+    assert (len(train), len(val), len(train.categories)) == (92, 21, 11)
+    assert not caplog.records
+
+
+def test_nuclei_by_their_folder_alone(real_data: Path) -> None:
+    train, val = read_splits(DataConfig(path=real_data / "dsb2018_nuclei"), ("semantic",))
+    assert val is not None
+    assert train.semantic is not None
+    assert train.semantic.multi_label
+    assert (len(train), len(val)) == (27, 7)
