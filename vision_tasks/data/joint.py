@@ -26,7 +26,8 @@ class JointRecords(Records):
 
     What nobody annotated in a part is None in its targets: a part without boxes (`has_boxes`) teaches no boxes, one
     without outlines no masks, one without maps no maps. Image paths, outlines and maps are asked of the parts, so
-    that nothing large is copied; pickling carries the parts alone.
+    that nothing large is copied; pickling carries the parts alone. So whoever wants to change something changes the
+    parts and joins them anew: `dataclasses.replace` would change the flat arrays, but no target.
 
     Attributes:
         parts: the data sets. ratios: how often a pass of training takes each of their images (`Mixture`).
