@@ -34,7 +34,7 @@ class SemanticCrop:
     factor of 1 objects are as large in training as in prediction. It is cut from the image in the file's own pixels,
     and `Sample.size` has the model's preprocess stretch it to `size`, so that pixels are resampled once. Its sides are
     whole pixels, which changes the scale by less than one pixel in the region's side. Where it leaves the image it is
-    filled with `fill`, and the semantic map with -1. Boxes and masks go along, as in any crop. A transform after it that
+    filled with `fill`, and the semantic map with -1. Boxes and masks go along. A transform after it that
     changes the image's size or shape changes the scale, as the result is stretched to `size` all the same.
 
     `focus` chooses the place. "none": anywhere. "foreground": so that a pixel of the foreground is in it; each of the
