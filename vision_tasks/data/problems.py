@@ -157,11 +157,6 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "semantic masks hold nothing but ignored pixels: they teach nothing",
         "annotate them, or take values out of data.semantic.ignore",
     ),
-    "mask_value_unknown": (
-        "warning",
-        "semantic masks have values that no category has: those pixels are ignored",
-        "add the values to the categories or to ignore",
-    ),
     "stem_repeated": (
         "warning",
         "images share a name up to its ending, so whose the mask is is unknown: the first counts",
