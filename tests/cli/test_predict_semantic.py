@@ -17,7 +17,7 @@ from tests.tiny_model import tiny_model
 from vision_tasks.cli import console, main
 from vision_tasks.cli.prediction_files import folder_names, mask_type
 from vision_tasks.models.vision_model import VisionModel
-from vision_tasks.structures import Categories, Prediction
+from vision_tasks.structures import Categories, Panoptic, Prediction
 
 ROAD = [
     {"id": 7, "name": "road", "isthing": 0},
@@ -322,6 +322,23 @@ def test_undecided_pixels_in_files(tmp_path: Path) -> None:
     with PredictionFiles(tmp_path, "jsonl") as files:
         files.add(1, Path("x.png"), "x", found)
     assert np.array(Image.open(tmp_path / "masks" / "x.png")).tolist() == [[255, 7, 200, 21]]
+
+
+def test_colours_of_many_segments(tmp_path: Path) -> None:
+    from vision_tasks.cli.prediction_files import PredictionFiles
+
+    ids = torch.tensor([[0, 1, 300], [70_000, 70_000, 1]], dtype=torch.int32)
+    labels = torch.zeros(70_000, dtype=torch.int64)
+    labels[299] = 2
+    merged = Panoptic(ids, labels, Categories.of(ROAD))
+    with PredictionFiles(tmp_path, "jsonl") as files:
+        files.add(1, Path("x.png"), "x", Prediction((2, 3), Categories.of(ROAD), panoptic=merged))
+    colors = np.array(Image.open(tmp_path / "panoptic" / "x.png")).astype(int)
+    assert np.array_equal(colors @ [1, 256, 65536], ids.numpy())
+    (line,) = lines_of(tmp_path)
+    assert [(s["id"], s["category_id"], s["area"], s["bbox"]) for s in line["segments"]] == [
+        (1, 7, 2, [1, 0, 2, 2]), (300, 200, 1, [2, 0, 1, 1]), (70_000, 7, 2, [0, 1, 2, 1])
+    ]  # fmt: skip
 
 
 def test_names_of_folders() -> None:
