@@ -193,3 +193,8 @@ def test_heads_that_cannot_be(heads: dict[str, Any], says: str) -> None:
 def test_categories_of_every_kind_must_be_given() -> None:
     with pytest.raises(VisionTasksError, match="heads for objects and semantic"):
         create_model("panoptic_fpn", ["cat"], **SMALL)
+
+
+def test_panoptic_needs_one_category_for_every_pixel() -> None:
+    with pytest.raises(VisionTasksError, match="every pixel one category"):
+        create_model("panoptic_fpn", NAMES | {"semantic": ["road"]}, **SMALL)

@@ -157,6 +157,11 @@ def multi_head(
         raise ValueError(
             "panoptic merges masks of objects with maps: give a head of type mask_rcnn, or cascade_rcnn with masks"
         )
+    if rule is not None and any(isinstance(head, SemanticHead) and head.multi_label for head in made.values()):
+        raise ValueError(
+            "panoptic needs maps that give every pixel one category, of at least two (background may be one), but this "
+            "head decides each category on its own"
+        )
     return VisionModel(trunk.preprocess, trunk.backbone, trunk.neck, {name: made[name] for name in heads}, rule)
 
 
