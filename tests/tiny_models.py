@@ -30,14 +30,41 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "yolox": ("yolox", {"variant": "nano", "size": (64, 96)}),
     "darknet": ("darknet", {"cfg": CFGS["v3"]}),
 }
-"""Name for a test -> model and options."""
+"""Name for a test -> model of objects and options."""
+
+_NARROW: dict[str, Any] = {"backbone": "resnet_narrow"}
+
+TINY_MAPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "unet": ("unet", _NARROW | {"widths": (32, 24, 16, 16, 8)}),
+    "unet_original": ("unet", {"backbone": "unet_16", "norm": "none"}),
+    "deeplabv3": ("deeplabv3", _NARROW | {"output_stride": 8, "width": 16}),
+    "deeplabv3plus": ("deeplabv3plus", _NARROW | {"output_stride": 16, "width": 16}),
+    "fcn": ("fcn", _NARROW | {"output_stride": 8}),
+    "lraspp": ("lraspp", {"backbone": "mobilenet_v3_small", "width": 16}),
+    "pspnet": ("pspnet", _NARROW | {"width": 32}),
+    "semantic_fpn": ("semantic_fpn", _NARROW | {"channels": 16, "width": 16, "groups": 4}),
+}
+"""Name for a test -> model of semantic maps and options. They take images as they are."""
+
+TINY_JOINT: dict[str, tuple[str, dict[str, Any]]] = {
+    "panoptic_fpn": (
+        "panoptic_fpn",
+        _PYRAMID | {"semantic_width": 32, "objects": {"hidden": 32, "mask_channels": 8, "detections_per_image": 12}},
+    ),
+    "multi_head": (
+        "multi_head",
+        _PYRAMID | {"heads": {"objects": {"type": "retinanet"}, "surface": {"type": "fcn"}}},
+    ),
+}
+"""Name for a test -> model of objects and maps, and options."""
 
 
 def tiny(name: str, categories: tuple[str, ...] = ("cat", "dog", "bird"), **options: Any) -> VisionModel:
-    """The model, with random weights."""
+    """The model, with random weights; one with heads of objects and of maps has the same categories in both."""
     torch.manual_seed(0)
-    model, small = TINY[name]
-    return vt.create_model(model, categories, **(small | options))
+    model, small = (TINY | TINY_MAPS | TINY_JOINT)[name]
+    names: Any = {"objects": categories, "semantic": categories} if name in TINY_JOINT else categories
+    return vt.create_model(model, names, **(small | options))
 
 
 @torch.no_grad()
