@@ -9,7 +9,9 @@ from vision_tasks.cli.console import console, make_folder, say
 from vision_tasks.cli.prediction_files import FORMS, PredictionFiles, mask_type
 from vision_tasks.errors import VisionTasksError
 
-IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif"))
+IMAGE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".npy")
+)
 
 
 def find_images(sources: list[str], out: Path | None = None) -> list[Path]:
