@@ -174,6 +174,11 @@ def test_prediction_is_drawn_as_what_it_holds():
     drawn = draw(image, both, labels=False, legend=False, opacity=0.5)
     assert tuple(drawn[20, 20]) == THINGS.colors[2]
     assert np.abs(drawn[100, 100] - (64 + np.asarray(NAMES.colors[0]) / 2)).max() <= 1
+    # What the map knows by the same name is of the map's colour.
+    same = Categories.of(["cat", "dog"])
+    assert same.colors[1] != THINGS.colors[2]
+    named = dataclasses.replace(both, semantic_categories=same)
+    assert tuple(draw(image, named, labels=False, legend=False)[20, 20]) == same.colors[1]
     merged = dataclasses.replace(both, panoptic=some_segments())
     np.testing.assert_array_equal(draw(image, merged), draw(image, some_segments()))
     np.testing.assert_array_equal(draw(image, merged, panoptic=False), draw(image, both))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -77,6 +77,7 @@ def draw(
     frame: Size = (canvas.shape[0], canvas.shape[1])
     line = max(1, round(line_width(frame) / 3))
     merged = found if isinstance(found, Panoptic) else getattr(found, "panoptic", None) if panoptic else None
+    names = None
     if merged is not None:
         entries = paint_panoptic(canvas, merged, opacity, line, text_height(frame) if labels else 0, zoom)
     elif not isinstance(found, Panoptic):
@@ -87,8 +88,17 @@ def draw(
         if isinstance(found, Prediction):
             found = found.filter(threshold)
             categories = found.categories if categories is None else categories
-        paint_marks(canvas, marks(found, categories, masks=masks), labels, zoom)
+        paint_marks(canvas, marks(found, _in_colors_of(names, categories), masks=masks), labels, zoom)
     return with_legend(canvas, entries) if legend else canvas
+
+
+def _in_colors_of(names: Categories | None, categories: Categories | None) -> Categories | None:
+    """The categories, those that a map has by the same name in its colour: a car is of one colour in one picture."""
+    if names is None or categories is None or names is categories:
+        return categories
+    known = dict(zip(names.names, names.colors, strict=True))
+    colors = (known.get(name, own) for name, own in zip(categories.names, categories.colors, strict=True))
+    return replace(categories, colors=tuple(colors))
 
 
 def to_rgb8(image: NDArray) -> Picture:
