@@ -12,7 +12,9 @@ Color = tuple[int, int, int]
 """Red, green, blue, each 0..255."""
 
 # Okabe & Ito's palette, made to be told apart by people with any form of colour blindness
-# ("Color Universal Design", 2008), without its black, which vanishes on dark photos.
+# ("Color Universal Design", 2008), without its black, which vanishes on dark photos. Then seven more, chosen to lie
+# far from these and from each other in CIELAB, by normal eyes and by red-green blind ones: maps have many categories,
+# and as a tint on a photo two shades of one hue look the same.
 _PALETTE: tuple[Color, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -21,13 +23,20 @@ _PALETTE: tuple[Color, ...] = (
     (0, 114, 178),
     (213, 94, 0),
     (204, 121, 167),
+    (90, 70, 10),
+    (100, 90, 230),
+    (225, 55, 85),
+    (110, 200, 40),
+    (150, 10, 130),
+    (170, 225, 195),
+    (110, 50, 50),
 )
 
 
 def category_color(index: int) -> Color:
     """Colour of the category with this index: the same in every run, on every machine.
 
-    The first seven are Okabe and Ito's; further ones repeat their hues at other lightness and saturation.
+    The first seven are Okabe and Ito's; from the fifteenth on hues repeat at other lightness and saturation.
     """
     base = _PALETTE[index % len(_PALETTE)]
     turn = index // len(_PALETTE)
