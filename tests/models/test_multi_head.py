@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 import vision_tasks as vt
 from vision_tasks.errors import VisionTasksError
@@ -198,3 +199,16 @@ def test_categories_of_every_kind_must_be_given() -> None:
 def test_panoptic_needs_one_category_for_every_pixel() -> None:
     with pytest.raises(VisionTasksError, match="every pixel one category"):
         create_model("panoptic_fpn", NAMES | {"semantic": ["road"]}, **SMALL)
+
+
+def test_panoptic_fpn_starts_from_a_published_mask_rcnn(tmp_path: Path) -> None:
+    twin = torchvision.models.detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    torch.save(twin.state_dict(), tmp_path / "maskrcnn.pth")
+    model = create_model(
+        "panoptic_fpn", {"objects": ["dog", "kite"], "semantic": ["sky", "sea"]}, weights=tmp_path / "maskrcnn.pth"
+    )
+    theirs, own = twin.state_dict(), model.state_dict()
+    assert torch.equal(own["backbone.layer4.2.conv3.weight"], theirs["backbone.body.layer4.2.conv3.weight"])
+    assert torch.equal(own["neck.output.0.weight"], theirs["backbone.fpn.layer_blocks.0.0.weight"])
+    scores = theirs["roi_heads.box_predictor.cls_score.weight"]
+    assert torch.equal(own["heads.objects.roi.scores.weight"], scores[[0, 18, 38]])  # background, dog, kite

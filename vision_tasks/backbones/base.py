@@ -28,10 +28,23 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(input)
 
 
+class SyncBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over all ranks; of a single process with one value per channel, as `BatchNorm` does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        alone = not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1
+        if self.training and alone and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
+        return super().forward(input)
+
+
 NORMS: dict[str, type[nn.Module]] = {
     "frozen": FrozenBatchNorm2d,
     "batch": BatchNorm,
-    "sync": nn.SyncBatchNorm,
+    "sync": SyncBatchNorm,
 }
 """Normalisation layers by option name. "frozen" never learns: right for small batches on pretrained weights."""
 

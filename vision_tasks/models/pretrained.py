@@ -26,14 +26,15 @@ class Pretrained:
 
     Attributes:
         path: of the file. state: its tensors under our names.
-        known: the classes its outputs stand for, or None if nobody says. outputs: how many there are, if known.
+        known: the classes its outputs stand for, or None if nobody says; by head of a checkpoint that has several.
+        outputs: how many there are, if known.
         options: builder options the file asks for; the user's own go first.
         from_one: its classes, which nobody knows, are probably counted from 1, as torchvision's users do.
     """
 
     path: Path
     state: dict[str, Tensor]
-    known: Known | None = None
+    known: Known | Mapping[str, Known] | None = None
     outputs: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     from_one: bool = False
@@ -105,25 +106,32 @@ def _darknet(model: str, path: Path, cfg: str) -> Pretrained:
 def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Mapping[str, Any]) -> Pretrained:
     try:
         builder, arguments = str(about["builder"]), dict(about["arguments"])
-        categories = Categories.of(next(iter(about["categories"].values())))
+        named = {name: Categories.of(entries) for name, entries in about["categories"].items()}
+        categories = next(iter(named.values()))
     except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
         raise VisionTasksError(f"{path} does not hold what its description says: {error}") from error
     if builder != model:
         raise VisionTasksError(f"{path} holds a {builder}, not a {model}. Choose that model, or another file.")
     columns = tuple(arguments.pop("columns", None) or ())
-    known = Known(categories, columns, arguments.pop("outputs", None) or 0)
+    known: Known | dict[str, Known] = Known(categories, columns, arguments.pop("outputs", None) or 0)
+    if len(named) > 1:
+        known = {name: Known(own, (), 0) for name, own in named.items()}
     # Whoever starts from a checkpoint wants its network; how much of it learns is decided anew.
     options = {key: value for key, value in arguments.items() if key not in ("norm", "trainable_stages")}
     return Pretrained(path, state, known, options=options)
 
 
-def class_options(pretrained: Pretrained | None, categories: Categories | None, model: str) -> dict[str, Any]:
+def class_options(
+    pretrained: Pretrained | None, categories: Categories | Mapping[Any, Categories] | None, model: str
+) -> dict[str, Any]:
     """`categories`, and where the file's classes are to be used as they are, `columns` and `outputs`.
 
     Raises:
         VisionTasksError: nobody says what the model should know.
     """
-    known = None if pretrained is None else pretrained.known
+    if isinstance(categories, Mapping):  # of several heads, each of which keeps what the file knows by name
+        return {"categories": categories}
+    known = None if pretrained is None or isinstance(pretrained.known, Mapping) else pretrained.known
     if categories is None:
         if pretrained is not None and known is None and pretrained.outputs is not None:
             raise VisionTasksError(
@@ -156,7 +164,9 @@ def load_into(model: VisionModel, pretrained: Pretrained) -> None:
     state = pretrained.state
     if pretrained.known is not None:
         for name in model.named_heads():
-            state = _for_head(state, model, name, pretrained.known, pretrained.path)
+            known = pretrained.known.get(name) if isinstance(pretrained.known, Mapping) else pretrained.known
+            if known is not None:
+                state = _for_head(state, model, name, known, pretrained.path)
     fit = files.load_fitting(model, state, pretrained.path)
     held = any(name.startswith("backbone.") for name in state)
     if held and not any(name.startswith("backbone.") for name in fit.loaded):

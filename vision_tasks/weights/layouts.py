@@ -63,7 +63,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "torchvision's Mask R-CNN",
-        ("mask_rcnn",),
+        ("mask_rcnn", "panoptic_fpn"),
         lambda state: torchvision.is_torchvision_rcnn(state) and torchvision.has_masks(state),
         torchvision.rename_rcnn,
         lambda state: len(state["roi_heads.box_predictor.cls_score.weight"]),
