@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 import warnings
 from pathlib import Path
 
@@ -195,24 +194,16 @@ def test_order_batches_copies_and_reset_change_nothing():
     assert parts.half().confusion.dtype == torch.int64
 
 
-def test_a_large_map_takes_less_time_than_torchmetrics_takes():
-    """tools/benchmark/semantic_metric.py measures it, and memory; here the peer is spared its checks of arguments."""
+def test_a_large_map_is_counted_in_pieces():
+    """Larger than what is counted at once; tools/benchmark/semantic_metric.py measures time and memory."""
     g = torch.Generator().manual_seed(0)
     truth, predicted = (torch.randint(0, 19, (1024, 2048), generator=g, dtype=torch.int16) for _ in range(2))
-    metric, wide = SemanticMetric(categories(19)), (predicted.long(), truth.long())
-    theirs = peer.multiclass_confusion_matrix(*wide, 19, ignore_index=-1, validate_args=False)
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(3):
-        began = time.perf_counter()
-        metric.update(
-            [Prediction((1024, 2048), metric.categories, semantic=predicted)], [Target(1, (1024, 2048), semantic=truth)]
-        )
-        between = time.perf_counter()
-        peer.multiclass_confusion_matrix(*wide, 19, ignore_index=-1, validate_args=False)
-        times[0].append(between - began)
-        times[1].append(time.perf_counter() - between)
-    assert torch.equal(metric.confusion[:, :19], 3 * theirs)
-    assert min(times[0]) < min(times[1])
+    metric = SemanticMetric(categories(19))
+    metric.update(
+        [Prediction((1024, 2048), metric.categories, semantic=predicted)], [Target(1, (1024, 2048), semantic=truth)]
+    )
+    theirs = peer.multiclass_confusion_matrix(predicted.long(), truth.long(), 19, ignore_index=-1, validate_args=False)
+    assert torch.equal(metric.confusion[:, :19], theirs)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -165,16 +163,3 @@ def test_what_cannot_be_merged_is_refused():
         merge_panoptic(nothing, none, torch.zeros(0), THINGS, torch.zeros((5, 5, 6), dtype=torch.bool), SURFACES)
     with pytest.raises(ValueError, match="lie in"):
         PanopticRule(overlap=50)
-
-
-def test_a_hundred_masks_take_a_fraction_of_a_second():
-    height, width = 800, 1333
-    masks = Masks((height, width), grid=blobs(100, 0), boxes=boxes_of(100, height, width, 0))
-    semantic = surfaces(height, width, 0)
-    labels, scores = torch.arange(100) % 2, torch.linspace(0.5, 1, 100)
-    best = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
-        merge_panoptic(masks, labels, scores, THINGS, semantic, SURFACES)
-        best = min(best, time.perf_counter() - began)
-    assert best < 0.3

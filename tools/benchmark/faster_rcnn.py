@@ -57,10 +57,11 @@ from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.structures import Categories, Prediction
+from vision_tasks.training.building import model_for
 from vision_tasks.training.loaders import data_module
 from vision_tasks.training.optimizer import make_schedule
 from vision_tasks.training.report import draw_samples
-from vision_tasks.training.run import fit, model_for
+from vision_tasks.training.run import fit
 from vision_tasks.training.splits import read_split, read_splits
 
 TOLERANCE = 1e-3

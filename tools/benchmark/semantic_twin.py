@@ -41,10 +41,11 @@ from vision_tasks.inference.predictor import Predictor
 from vision_tasks.metrics.semantic import SemanticMetric
 from vision_tasks.ops.semantic import decide
 from vision_tasks.structures import Batch, Prediction
+from vision_tasks.training.building import model_for
 from vision_tasks.training.loaders import data_module
 from vision_tasks.training.optimizer import make_schedule
 from vision_tasks.training.report import draw_samples
-from vision_tasks.training.run import fit, model_for
+from vision_tasks.training.run import fit
 from vision_tasks.training.splits import read_splits
 
 Draw = Callable[[Batch], list[Prediction]]
