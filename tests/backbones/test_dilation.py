@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -98,7 +98,16 @@ EXACT = (
 )
 
 
-@pytest.mark.parametrize("name", EXACT)
+HEAVY = ("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "resnext50_32x4d", "vgg11_bn")
+
+
+def quick_first(names: Iterable[str], quick: Iterable[str]) -> list[Any]:
+    """The names as parameters, those that take long marked as slow."""
+    quick = set(quick) - set(HEAVY)
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("name", quick_first(EXACT, EXACT))
 def test_a_dilated_network_holds_its_coarser_self(name: str) -> None:
     whole = shaken(build_backbone(name, "frozen", None))
     levels = tuple(whole.channels)
@@ -128,7 +137,7 @@ SMALL = (*EXACT, "mobilenet_v3_large", "mobilenet_v3_small", "squeezenet1_0")
 ALL = [n for n in BACKBONES if "400mf" in n or not n.endswith("gf")]  # the larger RegNets have no meta device
 
 
-@pytest.mark.parametrize("name", [n if n in SMALL else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
+@pytest.mark.parametrize("name", quick_first(ALL, SMALL))
 def test_every_backbone_can_be_dilated_and_take_any_channels(name: str) -> None:
     levels = ("C2", "C4" if name.startswith("unet") else "C5")
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
