@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision_tasks.heads.fcn import Norm, conv_norm_relu
-from vision_tasks.heads.semantic import Decoder
+from vision_tasks.heads.semantic import Decoder, first_scores
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 """Dilations by the stride of the map, so that they span the same pixels (Chen et al. 2017, section 3.3)."""
@@ -120,7 +120,7 @@ class DeepLabV3PlusDecoder(Decoder):
                 for i in range(refinements)
             )
         )
-        self.classifier = nn.Conv2d(width if refinements else width + fine_width, outputs, 1)
+        self.classifier = first_scores(nn.Conv2d(width if refinements else width + fine_width, outputs, 1))
 
     def forward(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> Tensor:
         fine, coarse = (features[level] for level in self.levels)

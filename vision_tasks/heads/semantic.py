@@ -37,6 +37,14 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
 
+def first_scores(classifier: nn.Conv2d) -> nn.Conv2d:
+    """Glorot and Bengio's first values for a last layer, as segmentation_models_pytorch has them; returns it."""
+    nn.init.xavier_uniform_(classifier.weight)
+    assert classifier.bias is not None
+    nn.init.zeros_(classifier.bias)
+    return classifier
+
+
 class SemanticHead(Head):
     """A category for every pixel; or, of every category on its own, the pixels where it is.
 

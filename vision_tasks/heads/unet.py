@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision_tasks.heads.fcn import Norm
-from vision_tasks.heads.semantic import Decoder
+from vision_tasks.heads.semantic import Decoder, first_scores
 from vision_tasks.ops.double_conv import double_conv
 
 Upsampling = Literal["nearest", "transposed"]
@@ -79,7 +79,7 @@ class UNetDecoder(Decoder):
             UpBlock(inside, channels.get(level, 0), width, norm, upsampling)
             for level, inside, width in zip(self._skips, before, widths, strict=True)
         )
-        self.classifier = nn.Conv2d(widths[-1], outputs, kernel, padding=kernel // 2)
+        self.classifier = first_scores(nn.Conv2d(widths[-1], outputs, kernel, padding=kernel // 2))
 
     def forward(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> Tensor:
         """(B, outputs, *canvas)."""
