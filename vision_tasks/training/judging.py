@@ -41,18 +41,21 @@ _PREFIX = {"segm": "segm/"}  # the same names as those of the boxes
 def score(summaries: Mapping[str, Summary]) -> tuple[str, float] | None:
     """Name and value of what the best model is judged by; None if nothing was evaluated.
 
-    Panoptic quality if there is one; else the mean over the heads: AP of the masks, or of the boxes without masks, and
-    mIoU of the maps.
+    Panoptic quality if it could be computed (it needs images that have masks and a map); else the mean over the heads:
+    AP of the masks, or of the boxes without masks, and mIoU of the maps. What had no truth to be judged by (-1) is left
+    out; if nothing had any, the value is -1.
     """
-    chosen = [summaries["panoptic"]] if "panoptic" in summaries else []
-    if not chosen:
-        objects = summaries.get("segm") or summaries.get("bbox")
-        chosen = [summary for summary in (objects, summaries.get("semantic")) if summary is not None]
-    if not chosen:
-        return None
-    name = " and ".join(summary.main for summary in chosen)
-    value = sum(summary.numbers[summary.main] for summary in chosen) / len(chosen)
-    return (name if len(chosen) == 1 else f"mean of {name}"), value
+    objects = summaries.get("segm") or summaries.get("bbox")
+    both = [summary for summary in (objects, summaries.get("semantic")) if summary is not None]
+    merged = [summaries["panoptic"]] if "panoptic" in summaries else []
+    for candidates in (merged, both):
+        judged = [summary for summary in candidates if summary.numbers[summary.main] >= 0]
+        if judged:
+            names = " and ".join(summary.main for summary in judged)
+            value = sum(summary.numbers[summary.main] for summary in judged) / len(judged)
+            return (names if len(judged) == 1 else f"mean of {names}"), value
+    nothing = [*both, *merged]
+    return (nothing[0].main, -1.0) if nothing else None
 
 
 def numbers_of(summaries: Mapping[str, Summary]) -> dict[str, float]:
