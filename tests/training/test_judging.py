@@ -22,6 +22,7 @@ class Said:
 BOXES = Said("AP", {"AP": 0.5, "AP50": 0.7})
 MASKS = Said("AP", {"AP": 0.4, "AP50": 0.6})
 MAPS = Said("mIoU", {"mIoU": 0.8})
+NO_PQ = Said("PQ", {"PQ": -1.0})
 NO_BOXES = Said("AP", {"AP": -1.0, "AP50": -1.0})
 
 
@@ -35,7 +36,7 @@ NO_BOXES = Said("AP", {"AP": -1.0, "AP50": -1.0})
         ({"bbox": BOXES, "segm": MASKS, "semantic": MAPS}, ("mean of AP and mIoU", pytest.approx(0.6))),
         ({"bbox": BOXES, "segm": MASKS, "semantic": MAPS, "panoptic": Said("PQ", {"PQ": 0.3})}, ("PQ", 0.3)),
         # No image has masks and a map: the parts decide, not a number that never moves.
-        ({"segm": MASKS, "semantic": MAPS, "panoptic": Said("PQ", {"PQ": -1.0})}, ("mean of AP and mIoU", pytest.approx(0.6))),
+        ({"segm": MASKS, "semantic": MAPS, "panoptic": NO_PQ}, ("mean of AP and mIoU", pytest.approx(0.6))),
         ({"bbox": NO_BOXES, "semantic": MAPS}, ("mIoU", 0.8)),
         ({"bbox": NO_BOXES}, ("AP", -1.0)),
         ({"panoptic": Said("PQ", {"PQ": 0.0}), "semantic": MAPS}, ("PQ", 0.0)),
