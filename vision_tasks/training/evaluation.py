@@ -48,7 +48,9 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     if not found:
         raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
     records = read_parts(found, split, kinds, each=partial(_in_labels_of, model))
-    module = TrainingModule(model, metrics=metrics_for(model, records, split), keep_results=True)
+    judges = metrics_for(model, records, split)
+    known = records.categories if records.has_boxes else None
+    module = TrainingModule(model, metrics=judges, keep_results=True, known=known)
     loaders = DataModule(
         val=records, batch_size=data.val_batch_size or data.batch_size, workers=data.workers,
         multiprocessing_context=data.start_method, channels=len(model.preprocess.mean),

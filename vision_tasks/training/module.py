@@ -20,7 +20,7 @@ from vision_tasks.metrics.coco_results import results_of
 from vision_tasks.models.checkpoint import KEY, describe
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.masks import to_rles
-from vision_tasks.structures import Masks, Polygons, Prediction, Rle
+from vision_tasks.structures import Categories, Masks, Polygons, Prediction, Rle
 from vision_tasks.training.averaging import AveragedModel
 from vision_tasks.training.judging import Judge, Summaries, score
 from vision_tasks.training.optimizer import make_optimizer, make_schedule
@@ -37,6 +37,7 @@ class TrainingModule(LightningModule):
         model: what learns. averaged: its moving average, if asked for; then this is what is evaluated and kept.
         metrics: what the validation data allow to judge the model by, by kind (see `splits.metrics_for`); or empty.
         summaries: of the last evaluation, by kind. evaluated_at: the step it was made after.
+        known: what the labels of the evaluated objects mean, if not the same as the model's.
         results: rows in COCO form of the last evaluation by kind, if `keep_results` (all ranks' on rank 0).
     """
 
@@ -47,6 +48,7 @@ class TrainingModule(LightningModule):
         metrics: Iterable[Judge] = (),
         batch_size: int = 1,
         keep_results: bool = False,
+        known: Categories | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -54,6 +56,7 @@ class TrainingModule(LightningModule):
         self.metrics = nn.ModuleDict({metric.kind: metric for metric in metrics})  # type: ignore[misc]  # a Judge is a Metric
         self.batch_size = batch_size
         self.keep_results = keep_results
+        self.known = known
         self.results: Results = {}
         self.summaries: Summaries = {}
         self.evaluated_at = 0
@@ -134,10 +137,11 @@ class TrainingModule(LightningModule):
         model = self.best_model
         predictions = [p.to("cpu") for p in model.predict(model.preprocess(raw.images))]
         targets = [target.to("cpu") for target in raw.targets]
+        void = model.panoptic.void if model.panoptic else ()
         found: list[Prediction] = []  # what the truth of objects knows, with masks as run lengths
         for kind, metric in self._typed_metrics():
             if kind == "panoptic":
-                metric.update(*panoptic_pairs(predictions, targets, model.panoptic.void if model.panoptic else ()))
+                metric.update(*panoptic_pairs(predictions, targets, void, self.known))
             elif not isinstance(metric, CocoMetric):
                 metric.update(predictions, targets)
             else:

@@ -6,35 +6,49 @@ from collections.abc import Sequence
 
 import torch
 
+from vision_tasks.data.relabel import labels_by_name
 from vision_tasks.ops.masks import render
 from vision_tasks.ops.panoptic import panoptic_categories
 from vision_tasks.structures import Categories, Panoptic, Prediction, Target
 
 
 def panoptic_pairs(
-    predictions: Sequence[Prediction], targets: Sequence[Target], void: tuple[str, ...] = ()
+    predictions: Sequence[Prediction],
+    targets: Sequence[Target],
+    void: tuple[str, ...] = (),
+    known: Categories | None = None,
 ) -> tuple[list[Panoptic], list[Panoptic]]:
     """Predicted and true panoptic maps of the images on which somebody annotated masks and a semantic map.
 
-    void: as in the `PanopticRule` by which the predictions were merged.
+    Args:
+        void: as in the `PanopticRule` by which the predictions were merged.
+        known: what the labels of the targets' objects mean, if not the same as those of the predictions.
     """
     pairs = []
     for prediction, target in zip(predictions, targets, strict=True):
         if prediction.panoptic is not None and target.masks is not None and target.semantic is not None:
             assert prediction.semantic_categories is not None
-            truth = panoptic_truth(target, prediction.categories, prediction.semantic_categories, void)
+            truth = panoptic_truth(target, prediction.categories, prediction.semantic_categories, void, known)
             pairs.append((prediction.panoptic, truth))
     return [p for p, _ in pairs], [t for _, t in pairs]
 
 
-def panoptic_truth(target: Target, objects: Categories, surfaces: Categories, void: tuple[str, ...] = ()) -> Panoptic:
+def panoptic_truth(
+    target: Target,
+    objects: Categories,
+    surfaces: Categories,
+    void: tuple[str, ...] = (),
+    known: Categories | None = None,
+) -> Panoptic:
     """Things from the masks, stuff from the map.
 
     A pixel that the map gives to a thing, but that is in no object's mask, is void: nobody says whose it is. Where
     masks overlap the smaller object lies on top.
 
     Args:
-        target: on the image's own grid, with masks, labels in `objects`, and a map of labels in `surfaces`.
+        target: on the image's own grid, with masks, labels in `known`, and a map of labels in `surfaces`.
+        known: what the target's labels mean, `objects` if left out. Objects of names that `objects` lacks are void:
+            the model has no word for what is there.
     """
     assert target.masks is not None
     assert target.labels is not None
@@ -49,10 +63,16 @@ def panoptic_truth(target: Target, objects: Categories, surfaces: Categories, vo
             labels.append(of_surface[label])
             crowds.append(False)
             ids[target.semantic == label] = len(labels)
-    order = range(len(target.labels)) if target.area is None else target.area.argsort(descending=True).tolist()
+    own = target.labels.tolist()
+    if known is not None and known.names != objects.names:
+        own = labels_by_name(known, objects)[own].tolist()
+    order = range(len(own)) if target.area is None else target.area.argsort(descending=True).tolist()
     for i in order:
         mask = render(target.masks[[i]], (0, 0, width, height))[0].cpu()
-        labels.append(int(target.labels[i]))
+        if own[i] < 0:
+            ids[mask] = 0
+            continue
+        labels.append(own[i])
         crowds.append(target.is_crowd is not None and bool(target.is_crowd[i]))
         ids[mask] = len(labels)
     # What lies wholly under something else is no segment.
