@@ -88,6 +88,15 @@ def test_a_split_of_its_own_and_one_for_all(scenes: Path) -> None:
     assert (len(train), val) == (2, None)
 
 
+def test_judging_by_training_images_is_said(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    named = {"images": "images/train/{stem}.jpg", "masks": "semantic/train/{stem}.png",
+             "categories": "semantic/categories.json"}  # fmt: skip
+    read_splits(DataConfig.model_validate({"path": scenes}), ("semantic",))
+    assert "training images, too" not in caplog.text
+    read_splits(DataConfig.model_validate({"path": scenes, "semantic": named}), ("semantic",))
+    assert "4 of the 4 validation images are training images, too, such as " in caplog.text
+
+
 def test_what_nobody_annotated_is_said(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
     categories = [{"id": i, "name": n} for n, i in SEMANTIC.items()] + [{"id": 40, "name": "moon"}]
     config = {"path": scenes, "semantic": {"layout": "scenes", "categories": categories, "ignore": [255]}}

@@ -176,7 +176,20 @@ def read_splits(
     # Where some are chosen by name, the file's own are read, and the same chosen again.
     objects = records.categories if records.has_boxes and "objects" not in (names or {}) else None
     surfaces = None if records.semantic is None or "semantic" in (names or {}) else records.semantic.categories
-    return records, read_parts(val, "val", kinds, objects, surfaces, only)
+    judged = read_parts(val, "val", kinds, objects, surfaces, only)
+    _tell_shared(records, judged)
+    return records, judged
+
+
+def _tell_shared(train: Records, val: Records) -> None:
+    """Says it where images are both learned from and judged by."""
+    own = {train.image_path(row) for row in range(len(train))}
+    shared = [path for row in range(len(val)) if (path := val.image_path(row)) in own]
+    if shared:
+        log.warning(
+            "%d of the %d validation images are training images, too, such as %s: the scores say little about new "
+            "images. Correct data.val, or the splits of data.semantic.", len(shared), len(val), shared[0],
+        )  # fmt: skip
 
 
 def _only(records: Records, names: Mapping[Kind, Sequence[str]]) -> Records:

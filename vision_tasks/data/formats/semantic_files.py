@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -194,13 +194,35 @@ def _listed(root: Path, name: str, stems: Sequence[str]) -> tuple[list[str], lis
         raise VisionTasksError(
             f"{path}: cannot be read ({error.strerror or error}). data.semantic.splits names it as the list of a split."
         ) from error
-    by_name = {s.rpartition("/")[2]: s for s in stems} | {s: s for s in stems}
-    found, lost = [], []
-    for entry in (line.split()[0] for line in lines if line.strip()):
-        short = entry.rpartition("/")[2]
-        stem = next((by_name[k] for k in (entry, short, short.rpartition(".")[0]) if k in by_name), None)
-        if stem is None:
-            lost.append(entry)
-        else:
-            found.append(stem)
-    return sorted(set(found)), lost
+    known = set(stems)
+    tails: dict[str, list[str]] = {}
+    for stem in stems:
+        for tail in _tails(stem):
+            tails.setdefault(tail, []).append(stem)
+    found, lost = set(), []
+    for line in filter(None, map(str.strip, lines)):
+        own = next((own for e in (line, line.split()[0]) if (own := _meant(e, known, tails))), [])
+        if len(own) > 1:
+            raise VisionTasksError(f"{path}: the entry {line!r} may be {' or '.join(own[:3])}. Write its folders, too.")
+        found.update(own)
+        lost += [line] * (not own)
+    return sorted(found), lost
+
+
+def _meant(entry: str, known: Set[str], tails: Mapping[str, Sequence[str]]) -> list[str]:
+    """The stems that an entry of a list may mean: that which it is, with or without ending and with folders before it;
+    else those of which it is the end."""
+    for whole in (entry.strip("/"), entry.strip("/").rpartition(".")[0]):
+        for part in (whole, *_tails(whole)):
+            if part in known:  # what is before it are the folders of the pattern
+                return [part]
+        if whole in tails:
+            return list(tails[whole])
+    return []
+
+
+def _tails(path: str) -> Iterator[str]:
+    """Without its first folder, its first two, ...; not the path itself."""
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
