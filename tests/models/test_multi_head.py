@@ -11,7 +11,9 @@ import torchvision
 
 import vision_tasks as vt
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.heads.semantic import SemanticHead
 from vision_tasks.models.checkpoint import load, save
+from vision_tasks.models.multi_head import chosen_categories
 from vision_tasks.models.registry import create_model
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Masks, Target
@@ -189,6 +191,38 @@ def test_loss_weights_by_default_and_by_recipe() -> None:
 def test_heads_that_cannot_be(heads: dict[str, Any], says: str) -> None:
     with pytest.raises(VisionTasksError, match=says):
         create_model("multi_head", NAMES, heads=heads, **SMALL)
+
+
+@pytest.mark.parametrize("name", ["multi_head", "panoptic_fpn"])
+def test_heads_choose_categories_by_name(name: str, tmp_path: Path) -> None:
+    things, maps = OBJECTS | {"categories": ["dog"]}, {"categories": ["cat", "sky"]}
+    if name == "multi_head":
+        options: dict[str, Any] = {"heads": {"objects": things, "semantic": maps | {"type": "semantic_fpn"}}}
+    else:
+        options = {"objects": {k: v for k, v in things.items() if k != "type"}, "semantic": maps}
+    assert chosen_categories(options) == {"objects": ["dog"], "semantic": ["cat", "sky"]}
+    model = create_model(name, NAMES, **options, **SMALL)
+    path = save(model, tmp_path / "chosen.ckpt")
+    for one in (model, load(path)):
+        known = {kind: head.categories for kind, head in one.named_heads().items()}
+        assert known["objects"].names == ("dog",)
+        assert known["semantic"].names == ("cat", "sky")
+        assert known["objects"].ids == (2,), "ids stay those of the data"
+    assert isinstance(model.head_of("semantic"), SemanticHead)
+    # Data that were restricted beforehand, as a run's, lose nothing; other data may follow a checkpoint.
+    again = create_model(name, {"objects": ["dog"], "semantic": ["cat", "sky"]}, **options, **SMALL)
+    assert again.state_dict().keys() == model.state_dict().keys()
+    other = create_model(name, {"objects": ["cow"], "semantic": ["sky", "sea"]}, weights=path)
+    assert other.named_heads()["semantic"].categories.names == ("sky", "sea")
+
+
+def test_chosen_categories_that_cannot_be() -> None:
+    heads = {"surface": {"type": "fcn", "categories": ["sky", "sea"]}}
+    with pytest.raises(VisionTasksError, match=r"surface.categories: there is no sea among sky, grass, cat"):
+        create_model("multi_head", NAMES, heads=heads, **SMALL)
+    for wrong in ("sky", [], [1], {"sky": 1}):
+        with pytest.raises(VisionTasksError, match=r"heads.surface.categories must be a list of names"):
+            chosen_categories({"heads": {"surface": {"type": "fcn", "categories": wrong}}})
 
 
 def test_categories_of_every_kind_must_be_given() -> None:

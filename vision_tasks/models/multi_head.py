@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from vision_tasks.backbones.base import NORMS
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.aspp import RATES, DeepLabV3Decoder
 from vision_tasks.heads.base import Head
 from vision_tasks.heads.fcn import FCNDecoder
@@ -83,20 +84,42 @@ def chosen_categories(options: Mapping[str, Any]) -> dict[Kind, list[str]]:
     """Names of the categories that a recipe's heads want of the data's, by kind, where they do not want all.
 
     Args:
-        options: of `multi_head`.
+        options: of `multi_head`, or of `panoptic_fpn`, whose heads are options of their own; of any other model: none.
 
     Raises:
-        ValueError: they are no list of names.
+        VisionTasksError: they are no list of names.
+        ValueError: heads that cannot be (`head_kinds`).
     """
-    heads = options.get("heads") or {}
+    heads = options.get("heads")
+    own: dict[Kind, tuple[str, Any]] = {
+        "objects": ("objects", options.get("objects")),
+        "semantic": ("semantic", options.get("semantic")),
+    }
+    if heads:
+        own = {kind: (f"heads.{name}", heads[name]) for name, kind in head_kinds(heads).items()}
     found: dict[Kind, list[str]] = {}
-    for name, kind in head_kinds(heads).items() if heads else ():
-        names = heads[name].get("categories")
+    for kind, (place, of_head) in own.items():
+        names = of_head.get("categories") if isinstance(of_head, Mapping) else None
         if names is not None:
             if not isinstance(names, (list, tuple)) or not names or not all(isinstance(n, str) for n in names):
-                raise ValueError(f"heads.{name}.categories must be a list of names, not {names!r}")
+                raise VisionTasksError(
+                    f"{place}.categories must be a list of names, such as [sky, road], not {names!r}."
+                )
             found[kind] = list(names)
     return found
+
+
+def _chosen(name: str, names: list[str] | None, given: Categories) -> Categories:
+    """The categories of these names, in their order; all that are given, if None. Choosing again changes nothing."""
+    if names is None or list(given.names) == names:
+        return given
+    lacking = [n for n in names if n not in given.names]
+    if lacking:
+        raise ValueError(
+            f"heads.{name}.categories: there is no {', '.join(lacking)} among {', '.join(given.names[:20])}"
+        )
+    entries = dict(zip(given.names, given.to_list(), strict=True))
+    return Categories.of([entries[n] for n in names])
 
 
 def multi_head(
@@ -132,16 +155,19 @@ def multi_head(
         panoptic_score, panoptic_overlap, panoptic_stuff_area, panoptic_void: see `PanopticRule`.
 
     Raises:
-        ValueError: unknown types or options, two heads of a kind, or nothing to merge.
+        ValueError: unknown types or options, two heads of a kind, chosen categories that are not there, or nothing to
+            merge.
     """
     kinds = head_kinds(heads)
+    names = chosen_categories({"heads": heads})
     shared = {"backbone": backbone, "norm": norm, "norm_eps": norm_eps, "trainable_stages": trainable_stages}
     shared |= {"min_size": min_size, "max_size": max_size, "channels": channels}
     trunk: VisionModel | None = None
     made: dict[str, Head] = {}
     for name in (n for n, kind in kinds.items() if kind == "objects"):
         options = _options(name, heads[name], OBJECTS[heads[name]["type"]], {})
-        trunk = OBJECTS[heads[name]["type"]](categories["objects"], **shared, **options)
+        things = _chosen(name, names.get("objects"), categories["objects"])
+        trunk = OBJECTS[heads[name]["type"]](things, **shared, **options)
         made[name] = trunk.named_heads()["objects"]
     if trunk is None:
         body, neck = body_and_pyramid(backbone, norm, norm_eps, trainable_stages, None, channels, None)
@@ -150,7 +176,7 @@ def multi_head(
         decoder = DECODERS[heads[name]["type"]]
         options = _options(name, heads[name], decoder, _OF_MAPS)
         of_head = {key: options.pop(key) for key in _OF_MAPS if key in options}
-        surfaces = categories["semantic"]
+        surfaces = _chosen(name, names.get("semantic"), categories["semantic"])
         made[name] = SemanticHead(surfaces, decoder(trunk, len(surfaces), **options), **of_head)
     rule = PanopticRule(panoptic_score, panoptic_overlap, panoptic_stuff_area, panoptic_void) if panoptic else None
     if rule is not None and not any(head.has_masks for head in made.values()):
