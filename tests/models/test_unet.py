@@ -255,3 +255,13 @@ def test_real_weights_serve_other_channels(channels: int, real_data: Path, caplo
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     else:  # red counts twice
         assert float(F.cosine_similarity(found.flatten(), expected.flatten(), dim=0)) > 0.8
+
+
+def test_a_checkpoint_without_norm_starts_another_without(tmp_path: Path) -> None:
+    model = vt.create_model("unet", ["a", "b"], backbone="unet_16", norm="none")
+    path = vt.save(model, tmp_path / "plain.ckpt")
+    other = vt.create_model("unet", ["b", "c"], weights=path)
+    own, theirs = other.state_dict(), model.state_dict()
+    assert own.keys() == theirs.keys(), "no layer of norm that starts anew"
+    name = next(name for name in own if name.startswith("backbone.") and name.endswith("weight"))
+    assert torch.equal(own[name], theirs[name])

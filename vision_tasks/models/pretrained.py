@@ -116,9 +116,17 @@ def _own_checkpoint(model: str, path: Path, state: dict[str, Tensor], about: Map
     known: Known | dict[str, Known] = Known(categories, columns, arguments.pop("outputs", None) or 0)
     if len(named) > 1:
         known = {name: Known(own, (), 0) for name, own in named.items()}
-    # Whoever starts from a checkpoint wants its network; how much of it learns is decided anew.
-    options = {key: value for key, value in arguments.items() if key not in ("norm", "trainable_stages")}
+    # Whoever starts from a checkpoint wants its network; how much of it learns, and what about, is decided anew.
+    anew = ["trainable_stages"] if arguments.get("norm") == "none" else ["norm", "trainable_stages"]
+    options = {key: _without_choice(value) for key, value in arguments.items() if key not in anew}
     return Pretrained(path, state, known, options=options)
+
+
+def _without_choice(value: Any) -> Any:
+    """Options of heads (of one, or by name) without the categories that they chose of others' data."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_choice(of_head) for key, of_head in value.items() if key != "categories"}
 
 
 def class_options(
