@@ -134,11 +134,19 @@ def test_every_layout_can_be_named_in_a_recipe(layout: str) -> None:
         ({"layout": "coco_stuff", "background": "rest"}, {"background": "rest"}),
         ({"annotations": "a_{split}.json", "background": False}, {"background": None}),
         ({"layout": "scenes", "panoptic": "p_{split}.json"}, {"masks": None, "panoptic": "p_{split}.json"}),
+        # What an option is without a layout replaces the layout's setting, too.
+        ({"layout": "ade20k"}, {"first_value": 1, "splits": {"train": "training", "val": "validation"}}),
+        ({"layout": "ade20k", "first_value": 0}, {"first_value": 0}),
+        ({"layout": "nuclei", "splits": {}}, {"splits": {}}),
+        ({"layout": "coco_stuff"}, {"background": None}),
+        ({"layout": "coco_stuff", "background": True}, {"background": "background"}),
     ],
 )
 def test_options_replace_a_layouts_settings(options: dict[str, Any], expected: dict[str, Any]) -> None:
-    files = SemanticConfig.model_validate(options).files()
-    assert {key: getattr(files, key) for key in expected} == expected
+    config = SemanticConfig.model_validate(options)
+    written = yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))
+    for files in (config.files(), SemanticConfig.model_validate(written).files()):
+        assert {key: getattr(files, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize(

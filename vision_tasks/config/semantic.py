@@ -56,9 +56,9 @@ class SemanticConfig(Strict):
         str | None, Field(description="pattern of COCO instances or stuff JSON files, whose objects become maps")
     ] = None
     splits: Annotated[
-        dict[str, str | list[str] | Annotated[float, Field(gt=0, le=1)]],
+        dict[str, str | list[str] | Annotated[float, Field(gt=0, le=1)]] | None,
         Field(description="train, val and test: what {split} is (one or several), a list file (.txt), or a share"),
-    ] = {}
+    ] = None
     categories: Annotated[
         str | list[str | SemanticCategory] | None,
         Field(description="names in the order of their values, entries with id, name, color, ..., or a file of them"),
@@ -66,22 +66,31 @@ class SemanticConfig(Strict):
     ignore: Annotated[
         list[int | _Color] | None, Field(description="values, or colours, that count as nothing; 255 if left out")
     ] = None
-    first_value: Annotated[int, Field(ge=0, description="value of the first name; ADE20K counts from 1")] = 0
+    first_value: Annotated[
+        int | None, Field(ge=0, description="value of the first name, 0 if left out; ADE20K counts from 1")
+    ] = None
     unknown: Annotated[
-        Literal["error", "ignore"], Field(description="values that no category has stop training, or are ignored")
-    ] = "error"
+        Literal["error", "ignore"] | None,
+        Field(description="values that no category has: error (if left out) stops training, ignore ignores them"),
+    ] = None
     reading: Annotated[
-        Literal["auto", "index", "color"],
-        Field(description="pixels by number or by colour; auto: by colour where a file has three channels"),
-    ] = "auto"
+        Literal["auto", "index", "color"] | None,
+        Field(description="pixels by number or by colour; auto (if left out): by colour where there are 3 channels"),
+    ] = None
     background: Annotated[
-        str | bool,
-        Field(description="name of the category of what no object covers, made if need be; false ignores such pixels"),
-    ] = True
+        str | bool | None,
+        Field(
+            description="name of the category of what no object covers, made if need be; true is background, and so it "
+            "is if left out; false ignores such pixels"
+        ),
+    ] = None
     things: Annotated[
-        Literal["keep", "merge"], Field(description="merge makes all things of panoptic maps one category, things")
-    ] = "keep"
-    multi_label: Annotated[bool, Field(description="categories may overlap: each is decided on its own")] = False
+        Literal["keep", "merge"] | None,
+        Field(description="keep (if left out), or merge: all things of panoptic maps are one category, things"),
+    ] = None
+    multi_label: Annotated[
+        bool | None, Field(description="categories may overlap: each is decided on its own; false if left out")
+    ] = None
 
     @model_validator(mode="after")
     def _complete(self) -> SemanticConfig:
@@ -97,14 +106,12 @@ class SemanticConfig(Strict):
         """The settings as the reader takes them, the layout's and these together."""
         from vision_tasks.data.formats.semantic_files import semantic_files
 
-        # A written recipe holds defaults too, so only what differs from them counts as given.
+        # None is "not given" for all: any other value replaces the layout's, also from a recipe that was written.
         given: dict[str, Any] = {
-            name: value
-            for name, value in self
-            if name not in ("layout", "path") and value != type(self).model_fields[name].default
+            name: value for name, value in self if name not in ("layout", "path") and value is not None
         }
-        if self.background is False:
-            given["background"] = None
+        if isinstance(self.background, bool):
+            given["background"] = "background" if self.background else None
         if isinstance(self.categories, list):
             given["categories"] = [
                 c if isinstance(c, str) else c.model_dump(exclude_defaults=True) for c in self.categories
