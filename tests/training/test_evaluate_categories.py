@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import vision_tasks as vt
-from tests.tiny_models import TINY_JOINT
+from tests.tiny_models import TINY_JOINT, tiny
 from vision_tasks.config import load_config
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.semantic import with_semantic
@@ -22,6 +23,7 @@ from vision_tasks.data.relabel import labels_by_name
 from vision_tasks.models.vision_model import VisionModel, with_panoptic
 from vision_tasks.structures import Batch, Prediction
 from vision_tasks.training.evaluation import Evaluation, evaluate
+from vision_tasks.training.truth import check_suits
 
 
 def reverse(content: dict[str, Any]) -> None:
@@ -112,3 +114,29 @@ def test_things_without_a_word_are_void(scenes: Path) -> None:
     model = joint(names)
     done = judged(knows_the_truth(model, records), scenes)
     assert done.summaries["panoptic"].numbers["PQ"] == pytest.approx(1.0)
+
+
+def test_a_head_that_chose_categories_is_judged_by_them(scenes: Path) -> None:
+    records = truth(scenes)
+    name, small = TINY_JOINT["multi_head"]
+    heads = {"things": {"type": "retinanet", "categories": list(records.categories.names[:1:-1])}}
+    model = vt.create_model(name, {"objects": records.categories}, **(small | {"heads": heads}))
+    done = judged(knows_the_truth(model, records), scenes)
+    assert done.summaries["bbox"].numbers["AP"] == pytest.approx(1.0)
+    rows = done.summaries["bbox"].per_category
+    assert {row["name"] for row in rows} == set(records.categories.names[2:])
+    assert {row["category_id"] for row in done.results["bbox"]} <= set(records.categories.ids[2:])
+
+
+def test_maps_of_another_form_are_refused_before_anything_is_predicted(scenes: Path) -> None:
+    names = truth(scenes).semantic.categories.names  # type: ignore[union-attr]
+    for wrong in ({"multi_label": True, "categories": names}, {"categories": names[:1]}):
+        with pytest.raises(vt.VisionTasksError, match="val: the maps say one category out of all, but the model"):
+            judged(tiny("fcn", **wrong), scenes)  # type: ignore[arg-type]
+
+
+def test_a_run_looks_at_the_validation_maps_beforehand(scenes: Path) -> None:
+    records = truth(scenes)
+    model = tiny("fcn", multi_label=True)
+    with pytest.raises(vt.VisionTasksError, match="val: the maps say"):
+        check_suits(model, dataclasses.replace(records, semantic=None), [], records)

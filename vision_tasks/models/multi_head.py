@@ -95,7 +95,7 @@ def chosen_categories(options: Mapping[str, Any]) -> dict[Kind, list[str]]:
         "objects": ("objects", options.get("objects")),
         "semantic": ("semantic", options.get("semantic")),
     }
-    if heads:
+    if isinstance(heads, Mapping) and heads:
         own = {kind: (f"heads.{name}", heads[name]) for name, kind in head_kinds(heads).items()}
     found: dict[Kind, list[str]] = {}
     for kind, (place, of_head) in own.items():

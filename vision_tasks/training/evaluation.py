@@ -11,8 +11,9 @@ from rich.console import Console
 from vision_tasks.config import DataConfig, TrainConfig
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.records import Records
-from vision_tasks.data.relabel import labels_by_name, with_maps_of
+from vision_tasks.data.relabel import chosen, labels_by_name, with_maps_of, with_objects_of
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.models.multi_head import chosen_categories
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories
 from vision_tasks.training.judging import Summaries
@@ -20,7 +21,7 @@ from vision_tasks.training.module import Results, TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.run import make_trainer, quiet_lightning
 from vision_tasks.training.splits import read_parts, splits_of
-from vision_tasks.training.truth import metrics_for
+from vision_tasks.training.truth import check_maps, metrics_for
 
 
 @dataclass
@@ -47,7 +48,8 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     found = splits_of(data, "train" if split == "train" else "val", kinds)
     if not found:
         raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
-    records = read_parts(found, split, kinds, each=partial(_in_labels_of, model))
+    records = read_parts(found, split, kinds, each=partial(_of_model, model))
+    check_maps(model, records, split)
     judges = metrics_for(model, records, split)
     known = records.categories if records.has_boxes else None
     module = TrainingModule(model, metrics=judges, keep_results=True, known=known)
@@ -68,12 +70,19 @@ def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings:
     return Evaluation(module.summaries, module.results, records, dict(loaders.unreadable), trainer.is_global_zero)
 
 
-def _in_labels_of(model: VisionModel, records: Records) -> Records:
-    """The records with their maps in the labels of the model's; what it does not know is ignored.
+def _of_model(model: VisionModel, records: Records) -> Records:
+    """The records as the model was taught: of a head that chose some of the data's categories only these objects, and
+    maps in the labels of the model's; what it does not know is ignored.
 
     Raises:
         VisionTasksError: no name is common to both.
     """
+    objects, blueprint = model.head_of("objects"), model.blueprint
+    if objects is not None and records.has_boxes and blueprint is not None:
+        known = labels_by_name(records.categories, objects.categories) >= 0
+        if "objects" in chosen_categories(blueprint.arguments) and known.any():
+            names = [name for name, is_known in zip(records.categories.names, known, strict=True) if is_known]
+            records = with_objects_of(records, chosen(records.categories, names))
     surfaces, source = model.head_of("semantic"), records.semantic
     if surfaces is None or source is None:
         return records

@@ -82,7 +82,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     kinds = model_kinds(config.model["name"], config.model)
     train, val = read_splits(config.data, kinds, chosen_categories(config.model))
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
-    check_suits(model, train, config.data.min_sizes)
+    check_suits(model, train, config.data.min_sizes, val)
     metrics = [] if val is None else metrics_for(model, val, "val")
     module = TrainingModule(model, config.train, metrics, config.data.batch_size)
     data = data_module(config, train, val, model.preprocess)

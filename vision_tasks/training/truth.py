@@ -103,20 +103,30 @@ def _mask_of(records: Records, index: int, row: int) -> dict[str, Any]:
     return dict(to_rles(Masks(size, shapes=[shape]))[0])
 
 
-def check_suits(model: VisionModel, train: Records, min_sizes: Sequence[int]) -> None:
-    """Hold a model against what it is about to learn from, before anything is written.
+def check_maps(model: VisionModel, records: Records, name: str) -> None:
+    """Hold the form of a model's maps against that of the split's.
+
+    Raises:
+        VisionTasksError: one gives a pixel one category out of all, the other decides on each category.
+    """
+    surfaces, maps = model.head_of("semantic"), records.semantic
+    if isinstance(surfaces, SemanticHead) and maps is not None and maps.multi_label != surfaces.multi_label:
+        of = ("each category on its own", "one category out of all")
+        raise VisionTasksError(
+            f"{name}: the maps say {of[not maps.multi_label]}, but the model decides "
+            f"{of[not surfaces.multi_label]}. Set model.multi_label and data.semantic.multi_label alike."
+        )
+
+
+def check_suits(model: VisionModel, train: Records, min_sizes: Sequence[int], val: Records | None = None) -> None:
+    """Hold a model against what it is about to learn from and to be judged by, before anything is written.
 
     Raises:
         VisionTasksError: it predicts masks, and no object has an outline; or maps of the other form than the data's.
     """
-    surfaces = model.head_of("semantic")
-    maps = train.semantic
-    if isinstance(surfaces, SemanticHead) and maps is not None and maps.multi_label != surfaces.multi_label:
-        of = ("each category on its own", "one category out of all")
-        raise VisionTasksError(
-            f"train: the maps say {of[not maps.multi_label]}, but the model decides "
-            f"{of[not surfaces.multi_label]}. Set model.multi_label and data.semantic.multi_label alike."
-        )
+    check_maps(model, train, "train")
+    if val is not None:
+        check_maps(model, val, "val")
     if model.has_masks and len(train.boxes) and not train.has_shapes:
         raise VisionTasksError(
             "train: the model draws masks, but no object has a segmentation to learn them from. Annotate outlines, or "
