@@ -219,3 +219,25 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_a_model_of_objects_alone_refuses_looks(options: dict[str, Any]) -> None:
     with pytest.raises(vt.VisionTasksError, match="this model makes none: it finds objects"):
         predictor(tiny_model(), **options)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "says"),
+    [
+        ({"resize": "shortest", "min_size": 32, "max_size": 64, "stride": 4}, {"tile": 64}, "(4,) (--scales 4)"),
+        ({"resize": "shortest", "min_size": 32, "max_size": 64, "stride": 4}, {"tile": 64, "scales": (4,)}, ""),
+        ({"resize": "shortest", "min_size": 32, "max_size": 64, "stride": 4}, {"tile": 32}, ""),
+        ({"resize": "shortest", "min_size": 32, "max_size": 64, "stride": 4}, {"tile": 192}, ""),
+        ({"resize": "shortest", "min_size": 32, "max_size": 64, "stride": 4}, {}, ""),
+        ({}, {"tile": 64}, ""),
+    ],
+)
+def test_tiles_that_change_nothing_are_told_once(
+    rule: dict[str, Any], options: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = vt.Predictor(local_model(**rule), device="cpu", **options)
+    for _ in range(2):
+        predictor(picture(128, 192))
+    told = [r.getMessage() for r in caplog.records]
+    assert len(told) == (1 if says else 0)
+    assert not says or ("this 192×128 image at 48×32" in told[0] and says in told[0])

@@ -96,7 +96,8 @@ def predict(
     draw: Annotated[bool, typer.Option(help="write drawn images")] = True,
     device: Device = "auto",
     tile: Annotated[
-        int | None, typer.Option(min=1, help="semantic maps of larger images from tiles of so many pixels, say 1024")
+        int | None,
+        typer.Option(min=1, help="semantic maps from tiles of so many pixels of the image as the model resizes it"),
     ] = None,
     overlap: Annotated[
         int | None, typer.Option(min=0, help="pixels that neighbouring tiles share; a quarter of them if left out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -20,6 +21,8 @@ from vision_tasks.inference.sliding import Tiling
 from vision_tasks.models.checkpoint import load
 from vision_tasks.models.vision_model import VisionModel, with_panoptic
 from vision_tasks.structures import Prediction, Size
+
+log = logging.getLogger("vision_tasks")
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 """A path; a PIL image; an (H, W, 3) RGB, (H, W) grey or (H, W, C) array, uint8 or uint16; a (C, H, W) tensor, uint8,
@@ -43,6 +46,8 @@ class Predictor:
         batch_size: images per forward pass when a list is given; tiles per forward pass of a large image.
         tile: semantic maps of images that are larger, once resized as the model wants them, are put together from
             square tiles of so many pixels, or of (height, width). Memory then holds a row of tiles, whatever the image.
+            These are network pixels: of an image that the model shrinks to less than a tile, tiles change nothing,
+            which is said once.
         overlap: pixels that neighbouring tiles share; a quarter of the tile if not given. Its outer quarters are
             context that is thrown away, what lies between is cross-faded.
         flip: semantic maps are the mean of those of the image and of its mirror image.
@@ -83,6 +88,7 @@ class Predictor:
         self.looks = Looks(flip, tuple(scales), tiling, batch_size)
         head = self.model.head_of("semantic")
         self._head = head if isinstance(head, SemanticHead) else None
+        self._told_of_tiles = False
         if self.looks != Looks(batch_size=batch_size):
             self._check_looks(tiling)
 
@@ -128,11 +134,30 @@ class Predictor:
         with torch.inference_mode():
             here = [image.to(self.device) for image in images]
             sizes = [self.model.preprocess.network_size((image.shape[-2], image.shape[-1])) for image in here]
+            for image, size in zip(here, sizes, strict=True):
+                self._tell_tiles((image.shape[-2], image.shape[-1]), size)
             if all(self.looks.plain_at(size) for size in sizes):
                 predictions = self.model.predict(self.model.preprocess(here))
             else:
                 predictions = [self._looked_at(image) for image in here]
         return [p.filter(self.threshold).to("cpu") for p in predictions]
+
+    def _tell_tiles(self, size: Size, seen: Size) -> None:
+        """Says, once, that an image larger than a tile, (height, width), is shrunk before it could be cut into any."""
+        if self._told_of_tiles or self.looks.tiling is None:
+            return
+        tile, largest = self.looks.tiling.tile, max(self.looks.factors)
+        fits = all(round(side * largest) <= limit for side, limit in zip(seen, tile, strict=True))
+        if not fits or all(side <= limit for side, limit in zip(size, tile, strict=True)):
+            return
+        self._told_of_tiles = True
+        factor = min(16.0, max(side / small for side, small in zip(size, seen, strict=True)))
+        log.warning(
+            "The model sees this %d×%d image at %d×%d, which fits into one tile of %d×%d network pixels: tiles "
+            "change nothing. For the full resolution use scales=(%.3g,) (--scales %.3g), or a model trained with "
+            "min_size=null.",
+            size[1], size[0], round(seen[1] * largest), round(seen[0] * largest), tile[1], tile[0], factor, factor,
+        )  # fmt: skip
 
     def _looked_at(self, image: Tensor) -> Prediction:
         """Objects from one look at the whole image, the map from all looks."""
