@@ -169,7 +169,8 @@ def test_windows_are_those_of_the_canvas(rule: dict, mirrored: bool, kind: str) 
     preprocess = Preprocess(**rule)
     image = picture(57, 83)
     image = {"uint8": image, "uint16": (image.int() * 257).to(torch.uint16), "float": image / 255}[kind]
-    batch = preprocess([image.flip(-1) if mirrored else image])
+    flipped = torch.from_numpy(image.numpy()[..., ::-1].copy())
+    batch = preprocess([flipped if mirrored else image])
     size = preprocess.network_size((57, 83))
     for whole in (False, True):
         seen = NetworkImage(image, preprocess, size, mirrored, 8, whole)
