@@ -102,6 +102,18 @@ def test_ids_that_differ_stay(tmp_path):
     assert DetectionDataset(only)[3].target.boxes is None
 
 
+def test_ids_of_annotation_files_stay_where_maps_have_the_same(tmp_path):
+    boxed, mapped, other = parts_of(tmp_path)  # all count from 100
+    joint = join([mapped, boxed])
+    assert joint.image_ids.tolist() == [*range(105, 112), *range(100, 105)]
+    assert DetectionDataset(joint)[7].target.image_id == 100
+    assert join([mapped, mapped]).image_ids.tolist() == list(range(1, 15))
+    other = dataclasses.replace(other, image_ids=other.image_ids + 1000)
+    ids = join([boxed, mapped, other]).image_ids.tolist()
+    assert ids[:5] + ids[12:] == [*range(100, 105), *range(1100, 1103)]
+    assert len(set(ids)) == 15
+
+
 def test_flat_arrays_are_those_of_the_parts_with_boxes(tmp_path):
     parts = parts_of(tmp_path)
     joint = join(parts)

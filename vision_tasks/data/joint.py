@@ -96,8 +96,9 @@ def join(parts: Sequence[Records], ratios: Sequence[float] | None = None) -> Joi
     """Several data sets as one.
 
     Parts with boxes must know the same categories in the same order, and so must parts with semantic maps; boxes and
-    maps each have categories of their own. Image ids stay as they are, unless two parts share one: then images are
-    numbered from 1 in the order of the parts.
+    maps each have categories of their own. Image ids stay as they are, unless two parts share one. Then images of
+    parts without boxes, which have no annotation file, get those after the greatest of the others; if it is two parts
+    with boxes that share one, all images are numbered from 1 in the order of the parts.
 
     Args:
         ratios: how often a pass of training takes each image of a part: 1, the default, once; 0.25 every fourth pass;
@@ -170,6 +171,19 @@ def _check(found: list[tuple[Path, Categories]], what: str) -> None:
             )
 
 
+def _image_ids(parts: Sequence[Records]) -> np.ndarray:
+    """(N,) int64, all different: those of annotation files as they are, where they can be."""
+    ids = np.concatenate([part.image_ids for part in parts])
+    if len(np.unique(ids)) == len(ids):
+        return ids
+    written = np.repeat([part.has_boxes for part in parts], [len(part) for part in parts])
+    kept = ids[written]
+    if len(np.unique(kept)) < len(kept):
+        return np.arange(1, len(ids) + 1)
+    ids[~written] = max(kept.max(initial=0), 0) + 1 + np.arange(int((~written).sum()))
+    return ids
+
+
 def _fields(parts: Sequence[Records]) -> dict[str, Any]:
     """What `Records` is made of, for the parts in one row; a part without boxes has no annotations here."""
 
@@ -179,9 +193,6 @@ def _fields(parts: Sequence[Records]) -> dict[str, Any]:
     boxed = [part for part in parts if part.has_boxes]
     some = boxed or parts[:1]
     counts = [np.diff(p.first) if p.has_boxes else np.zeros(len(p), np.int64) for p in parts]
-    ids = joined("image_ids", parts)
-    if len(np.unique(ids)) < len(ids):
-        ids = np.arange(1, len(ids) + 1)
     annotation_ids = joined("annotation_ids", boxed) if boxed else np.zeros(0, np.int64)
     if len(np.unique(annotation_ids)) < len(annotation_ids):
         annotation_ids = np.arange(1, len(annotation_ids) + 1)
@@ -193,7 +204,7 @@ def _fields(parts: Sequence[Records]) -> dict[str, Any]:
         problems.add(problem.code, problem.examples, problem.count)
     return {
         **arrays,
-        "image_ids": ids,
+        "image_ids": _image_ids(parts),
         "widths": joined("widths", parts),
         "heights": joined("heights", parts),
         "first": np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64),
