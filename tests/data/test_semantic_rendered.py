@@ -16,6 +16,7 @@ from vision_tasks.data.formats.semantic import read_semantic, relabelled, with_r
 from vision_tasks.data.formats.semantic_files import semantic_files
 from vision_tasks.data.formats.semantic_rendered import rendered
 from vision_tasks.data.records import Records
+from vision_tasks.data.relabel import with_maps_of
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
 
@@ -90,6 +91,33 @@ def test_one_category_is_there_or_not(tmp_path: Path) -> None:
     assert (found.shape, int(found.sum())) == ((1, 6, 8), 16)
 
 
+def test_training_categories_decide_the_form(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    one = with_rendered(records_of(tmp_path / "one", [SMALL], categories=CATEGORIES[:1]))
+    both = with_rendered(records_of(tmp_path, [SMALL, LARGE]))
+    assert one.semantic is not None
+    assert both.semantic is not None
+    assert (one.semantic.multi_label, both.semantic.multi_label) == (True, False)
+    small = np.zeros((6, 8))
+    small[2:4, 2:4] = 1
+    # Judged by fewer categories than were learned: still a background, and cups on it.
+    found = relabelled(one, both.semantic.categories).semantic
+    assert found is not None
+    assert not found.multi_label
+    assert found.categories.names == ("background", "cup", "table")
+    assert (found.subset([0]).read(0, (6, 8)) == small).all()
+    # A model that was asked for cups alone: tables are background, and the map has the model's form.
+    alone = with_maps_of(both, Categories.of(CATEGORIES[:1])).semantic
+    assert alone is not None
+    assert alone.multi_label
+    assert (alone.read(0, (6, 8)) == small[None]).all()
+    with pytest.raises(VisionTasksError, match="the semantic categories table are not among"):
+        relabelled(both, one.semantic.categories)
+    few = with_maps_of(both, Categories.of(["background", "cup"])).semantic
+    assert few is not None
+    assert (few.read(0, (6, 8)) == small).all()
+
+
 def test_a_category_named_background_is_the_background(tmp_path: Path) -> None:
     named = [*CATEGORIES, {"id": 9, "name": "background"}]
     source = rendered(records_of(tmp_path, [LARGE], categories=named))
@@ -130,7 +158,7 @@ def test_other_labels_for_the_same_names(tmp_path: Path) -> None:
     own, new = records.semantic.read(0, (6, 8)), other.subset([0]).semantic.read(0, (6, 8))  # type: ignore[union-attr]
     assert own is not None
     assert (np.array([3, 2, 0])[own] == new).all()
-    with pytest.raises(VisionTasksError, match="the semantic categories background, table are not among"):
+    with pytest.raises(VisionTasksError, match="the semantic categories table are not among"):
         relabelled(records, Categories.of(["cup"]))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vision_tasks.categories import Categories
-from vision_tasks.data.formats.semantic import Relabelled
+from vision_tasks.data.formats.semantic import told_by, under
 from vision_tasks.data.records import Records
 from vision_tasks.data.semantic_source import IGNORED
 
@@ -53,9 +53,9 @@ def with_objects_of(records: Records, wanted: Categories) -> Records:
 
 
 def with_maps_of(records: Records, wanted: Categories) -> Records:
-    """The semantic maps in the labels of these categories; pixels of others are ignored."""
+    """The semantic maps in the labels of these categories; of others pixels are ignored, objects not drawn."""
     source = records.semantic
     if source is None or source.categories.names == wanted.names:
         return records
-    semantic = Relabelled(source, labels_by_name(source.categories, wanted), wanted, source.multi_label)
+    semantic = under(source, wanted, labels_by_name(told_by(source), wanted))
     return dataclasses.replace(records, semantic=semantic)

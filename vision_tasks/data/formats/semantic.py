@@ -15,7 +15,7 @@ from vision_tasks.data.formats.patterns import checked
 from vision_tasks.data.formats.semantic_files import SemanticFiles, split_folders
 from vision_tasks.data.formats.semantic_reader import read_masks, with_masks
 from vision_tasks.data.formats.semantic_records import image_records
-from vision_tasks.data.formats.semantic_rendered import rendered
+from vision_tasks.data.formats.semantic_rendered import RenderedObjects, rendered
 from vision_tasks.data.layout import image_folder
 from vision_tasks.data.records import Records
 from vision_tasks.data.semantic_source import IGNORED, SemanticSource
@@ -104,15 +104,35 @@ def relabelled(records: Records, categories: Categories | None) -> Records:
     source = records.semantic
     if categories is None or source is None or source.categories.names == categories.names:
         return records
-    lost = [name for name in source.categories.names if name not in categories.names]
+    own = told_by(source)
+    ignored = source.labels < 0 if isinstance(source, RenderedObjects) else np.zeros(len(own), bool)
+    lost = [n for n, i in zip(own.names, ignored.tolist(), strict=True) if not i and n not in categories.names]
     if lost:
         raise VisionTasksError(
             f"{records.source}: the semantic categories {', '.join(lost[:8])} are not among those trained on "
             f"({', '.join(categories.names[:12])}). Use the same categories, or put their values into ignore."
         )
-    table = np.array([categories.names.index(name) for name in source.categories.names], np.int16)
-    new = Relabelled(source, table, categories, source.multi_label)
+    names = {name: label for label, name in enumerate(categories.names)}
+    table = np.array([names.get(name, IGNORED) for name in own.names], np.int16)
+    new = under(source, categories, table)
     return replace(records, semantic=new, categories=records.categories if records.has_boxes else categories)
+
+
+def under(source: SemanticSource, categories: Categories, labels: np.ndarray) -> SemanticSource:
+    """The same truth under other categories.
+
+    Args:
+        labels: (K,) int16, the new label of each of the source's categories (`told_by`), -1 where it has none: such
+            pixels are ignored, but of drawn maps they are what they would be without these objects.
+    """
+    if isinstance(source, RenderedObjects):
+        return source.under(categories, labels)
+    return Relabelled(source, labels, categories, source.multi_label)
+
+
+def told_by(source: SemanticSource) -> Categories:
+    """The categories that the files of a source have: without the background that drawing added."""
+    return source.records.categories if isinstance(source, RenderedObjects) else source.categories
 
 
 @dataclass(frozen=True, eq=False)

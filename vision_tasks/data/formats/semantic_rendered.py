@@ -17,6 +17,8 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.ops.masks import area, render, to_rles
 from vision_tasks.structures import Masks, Size
 
+_NOT_DRAWN = -2
+
 
 @dataclass(frozen=True, eq=False)
 class RenderedObjects(SemanticSource):
@@ -29,7 +31,9 @@ class RenderedObjects(SemanticSource):
 
     Attributes:
         records: the objects; without a source of their own. labels: (K,) int16, the map's label of each category of
-            the records, -1 to ignore its objects. background: label of what no object covers, -1 to ignore that.
+            the records, -1 to ignore its objects, -2 not to draw them. background: label of what no object covers, -1
+            to ignore that. background_name: the name that category has where there is one. overlapping: whether
+            `multi_label` was asked for, not only a matter of there being one category.
     """
 
     records: Records
@@ -37,6 +41,8 @@ class RenderedObjects(SemanticSource):
     background: int
     categories: Categories
     multi_label: bool = False
+    background_name: str | None = None
+    overlapping: bool = False
     is_drawn: ClassVar[bool] = True
 
     def __len__(self) -> int:
@@ -53,7 +59,8 @@ class RenderedObjects(SemanticSource):
         start, end = int(records.first[row]), int(records.first[row + 1])
         shapes = [records.segmentation(i) for i in range(start, end)]
         own = self.labels[records.labels[start:end]]
-        outlined = [n for n, shape in enumerate(shapes) if shape is not None]
+        drawn = [n for n in range(len(shapes)) if own[n] != _NOT_DRAWN]
+        outlined = [n for n in drawn if shapes[n] is not None]
         for n in outlined:
             shape = shapes[n]
             if isinstance(shape, dict) and tuple(shape["size"]) != tuple(size):
@@ -77,7 +84,7 @@ class RenderedObjects(SemanticSource):
                 whole[part][bitmap] = label
             elif label >= 0:
                 planes[label][part][bitmap] = 1
-        self._ignore_boxes(ignored, [n for n, shape in enumerate(shapes) if shape is None], start, own)
+        self._ignore_boxes(ignored, [n for n in drawn if shapes[n] is None], start, own)
         if planes is not None:
             return covered(planes, ignored)
         whole[ignored[0] & (whole == self.background)] = IGNORED
@@ -96,6 +103,29 @@ class RenderedObjects(SemanticSource):
 
     def subset(self, rows: np.ndarray | Sequence[int]) -> RenderedObjects:
         return replace(self, records=self.records.subset(np.asarray(rows, np.int64)))
+
+    def under(self, categories: Categories, labels: np.ndarray) -> RenderedObjects:
+        """The maps that another data set's categories, such as the training data's, make of the same objects.
+
+        They decide the form, too: one category is there or not, several have a background if one of them is it.
+
+        Args:
+            categories: of the map. labels: (K,) int16, that of each category of the records, -1 where it has none: its
+                objects are not drawn.
+        """
+        multi_label = self.overlapping or len(categories) == 1
+        kept = np.where(labels >= 0, labels, _NOT_DRAWN)
+        return replace(
+            self,
+            labels=np.where(self.labels == IGNORED, IGNORED, kept).astype(np.int16),
+            background=_label_of(self.background_name, categories, multi_label),
+            categories=categories,
+            multi_label=multi_label,
+        )
+
+
+def _label_of(background: str | None, categories: Categories, multi_label: bool) -> int:
+    return categories.names.index(background) if background in categories.names and not multi_label else IGNORED
 
 
 def rendered(
@@ -118,7 +148,7 @@ def rendered(
             "(data.semantic), or outlines."
         )
     records = replace(records, semantic=None)
-    left_out = set(ignore)
+    left_out, overlapping = set(ignore), multi_label
     entries = [e for e in records.categories.to_list() if e["id"] not in left_out]
     multi_label = multi_label or len(entries) == 1
     names = [e["name"] for e in entries]
@@ -130,9 +160,9 @@ def rendered(
     return RenderedObjects(
         records=records,
         labels=np.array([label_of.get(i, IGNORED) for i in records.categories.ids], np.int16),
-        background=categories.names.index(background)
-        if background in categories.names and not multi_label
-        else IGNORED,
+        background=_label_of(background, categories, multi_label),
         categories=categories,
         multi_label=multi_label,
+        background_name=background,
+        overlapping=overlapping,
     )
