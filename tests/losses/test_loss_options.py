@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +37,10 @@ def test_misspelt_names_and_foreign_values_are_refused() -> None:
         ("log of the semantic loss dice takes bool, not 1", {"dice": {"log": 1}}),
         ("smooth of the semantic loss dice takes float, not True", {"dice": {"smooth": True}}),
         ("takes float, not None", {"cross_entropy": {"label_smoothing": None}}),
-        (r"takes .*Sequence\[float\] \| None, not 3", {"cross_entropy": {"class_weights": 3}}),
+        (
+            "takes a list of one number for each category, or names .* with numbers .*, not 3",
+            {"cross_entropy": {"class_weights": 3}},
+        ),
         ("not 1.5", {"cross_entropy": {"hard_threshold": 0.7, "min_kept": 1.5}}),
         ("smooth must be", {"jaccard": {"smooth": -1}}),
         ("gamma must be", {"tversky": {"gamma": 0}}),
@@ -63,3 +69,30 @@ def test_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(
         semantic_losses(logits, target, {"squares": {"factor": 2}})["squares"], 2 * logits.square().mean()
     )
+
+
+def test_every_loss_and_option_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "losses.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    written: dict[tuple[str, str], str] = {}
+    for options, losses, defaults, *_ in rows:
+        names = re.findall(r"`(\w+)`", losses)
+        names = [name for name in LOSSES if name not in names] if losses.startswith("all but") else names
+        each = re.findall(r"`(\w+)`", options)
+        for option, default in zip(
+            each, defaults.split(", ") if len(each) > 1 else [defaults] * len(each), strict=True
+        ):
+            written |= {(name, option): default for name in names}
+    wanted = {
+        (name, option): parameter.default
+        for name, loss in LOSSES.items()
+        for option, parameter in list(inspect.signature(loss).parameters.items())[2:]
+    }
+    shown = {key: "none" if default is None else str(default).lower() for key, default in wanted.items()}
+    assert {key: written.get(key) for key in wanted} == {
+        key: str(int(wanted[key]))
+        if type(wanted[key]) is float and wanted[key].is_integer()
+        else text.replace("e-0", "e-")
+        for key, text in shown.items()
+    }
+    assert {row[0].strip("`") for row in rows} >= set(LOSSES)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+import vision_tasks as vt
 from tests.tiny_models import TINY_JOINT, TINY_MAPS, tiny
 from vision_tasks.models.tensor_model import TensorModel
 from vision_tasks.models.vision_model import VisionModel
@@ -100,3 +103,30 @@ def test_joint_models_learn_from_both_kinds_of_labels(name: str) -> None:
     assert prediction.semantic is not None
     assert prediction.boxes is not None
     assert (prediction.panoptic is not None) == (name == "panoptic_fpn")
+
+
+def test_class_weights_by_name(tmp_path: Path) -> None:
+    names, spec = ["sky", "road", "tree"], {"class_weights": {"road": 5, "tree": 0.5}}
+
+    def made(weights: dict) -> VisionModel:
+        torch.manual_seed(0)
+        return vt.create_model("unet", names, backbone="unet_16", losses={"cross_entropy": weights, "dice": weights})
+
+    losses = []
+    for model in (made(spec), made({"class_weights": [1, 5, 0.5]}), made({})):
+        model.eval()
+        losses.append(model.losses(model.preprocess(images_of((64, 96)), [truth_of((64, 96))])))
+    for name in losses[0]:
+        assert torch.equal(losses[0][name], losses[1][name])
+        assert not torch.equal(losses[0][name], losses[2][name])
+    again = vt.load(vt.save(made(spec), tmp_path / "a.ckpt"))
+    assert again.heads["semantic"].spec["dice"] == {"class_weights": [1.0, 5, 0.5]}
+    with pytest.raises(
+        vt.VisionTasksError, match=r"names 'rood', which is no category. Did you mean 'road'\? There are: s"
+    ):
+        made({"class_weights": {"rood": 2}})
+    for wrong in ("x", {"road": "much"}, ["much"]):
+        with pytest.raises(
+            vt.VisionTasksError, match=r"takes a list of one number .* names of categories with numbers"
+        ):
+            made({"class_weights": wrong})

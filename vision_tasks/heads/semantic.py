@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -56,7 +58,8 @@ class SemanticHead(Head):
 
     Args:
         decoder: draws the logits. columns: output of each category; 0..K-1 if not given.
-        losses: their names in `losses.semantic.LOSSES`, with options each.
+        losses: their names in `losses.semantic.LOSSES`, with options each. `class_weights` may be a mapping from
+            categories' names to numbers, too; those not named weigh 1.
         auxiliary: a second decoder that learns along and is not used to predict.
         auxiliary_weight: of its loss, unless the recipe says otherwise.
     """
@@ -77,7 +80,10 @@ class SemanticHead(Head):
         self.decoder = decoder
         self.auxiliary = auxiliary
         self.multi_label = multi_label or len(categories) == 1
-        self.spec: dict[str, dict[str, Any]] = {k: dict(v or {}) for k, v in (losses or {"cross_entropy": {}}).items()}
+        self.spec: dict[str, dict[str, Any]] = {
+            name: _by_label(name, options or {}, categories)
+            for name, options in (losses or {"cross_entropy": {}}).items()
+        }
         if not self.spec:
             raise ValueError("losses must name at least one loss")
         self.default_weights = {"auxiliary": auxiliary_weight}
@@ -163,6 +169,27 @@ class SemanticHead(Head):
             h, w = target.semantic.shape[-2:]
             truth[i, ..., int(y) : int(y) + h, int(x) : int(x) + w] = target.semantic.to(truth.dtype)
         return truth
+
+
+def _by_label(loss: str, options: Mapping[str, Any], categories: Categories) -> dict[str, Any]:
+    """A loss's options with `class_weights` by label where they were given by name.
+
+    Raises:
+        ValueError: a name that no category has.
+    """
+    weights = options.get("class_weights")
+    if not isinstance(weights, Mapping):
+        return dict(options)
+    for name in weights:
+        if name not in categories.names:
+            close = difflib.get_close_matches(str(name), categories.names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            shown = ", ".join(categories.names[:20]) + (", ..." if len(categories) > 20 else "")
+            raise ValueError(f"class_weights of the loss {loss} names {name!r}, which is no category.{hint} "
+                             f"There are: {shown}")  # fmt: skip
+    if not all(isinstance(weight, Real) for weight in weights.values()):
+        return dict(options)  # refused as a whole, with what was given
+    return dict(options) | {"class_weights": [weights.get(name, 1.0) for name in categories.names]}
 
 
 def _resized(logits: Tensor, canvas: tuple[int, int]) -> Tensor:

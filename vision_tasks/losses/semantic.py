@@ -69,9 +69,9 @@ def _checked(name: str, options: Mapping[str, Any]) -> Callable[..., Tensor]:
                 f"It has: {', '.join(kinds)}"
             )
         if not _fits(value, kinds[option]):
-            kind = kinds[option]
-            words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-            raise ValueError(f"the option {option} of the semantic loss {name} takes {words}, not {value!r}")
+            raise ValueError(
+                f"the option {option} of the semantic loss {name} takes {_in_words(kinds[option])}, not {value!r}"
+            )
     return LOSSES[name]
 
 
@@ -96,6 +96,13 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     return value is None if kind is NoneType else (kind is not bool or isinstance(value, bool))
+
+
+def _in_words(kind: Any) -> str:
+    """A kind as the user of a recipe reads it."""
+    if Sequence in (get_origin(kind), *map(get_origin, get_args(kind))):
+        return "a list of one number for each category, or names of categories with numbers ({road: 2})"
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
