@@ -138,6 +138,46 @@ def test_flaws_are_counted_or_refused(tmp_path: Path) -> None:
         read_panoptic(tmp_path / "none.json", tmp_path / "train")
 
 
+def test_segments_of_unknown_categories_are_ignored_pixels(tmp_path: Path) -> None:
+    # The category of segment 300 is not listed; before and after it others are.
+    path = write(tmp_path, categories=CATEGORIES[1:])
+    records = read_panoptic(path, tmp_path / "train")
+    source = source_of(records)
+    assert records.problems["segment_unknown"].examples == ("image 12 segment 300",)
+    labels = {70000: 1, 7: 0, 8: 0}
+    expected = np.vectorize(lambda i: labels.get(i, -1))(IDS)
+    assert (source.subset([0]).read(0, (3, 4)) == expected).all()
+    panoptic = source.panoptic(0, (3, 4))
+    assert panoptic is not None
+    assert panoptic.labels.tolist() == [1, 0, 0]
+    assert panoptic.is_crowd is not None
+    assert panoptic.is_crowd.tolist() == [False, False, True]
+    numbers = {70000: 1, 7: 2, 8: 3}
+    assert (panoptic.ids.numpy() == np.vectorize(lambda i: numbers.get(i, 0))(IDS)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"categories": [{"id": 1}]}, r"panoptic_train\.json: the category \{'id': 1\} needs an id .* and a name"),
+        ({"categories": [{"name": "a"}]}, "needs an id"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "ids must be unique"),
+        (
+            {
+                "annotations": [
+                    {"image_id": 12, "file_name": "12.png", "segments_info": [{"id": 2**31, "category_id": 1}]}
+                ]
+            },
+            r"panoptic_train\.json: image 12: segment id 2147483648 is no colour",
+        ),
+    ],
+)
+def test_entries_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write(tmp_path, **changes)
+    with pytest.raises(VisionTasksError, match=message):
+        read_panoptic(path, tmp_path / "train")
+
+
 def test_beside_objects_maps_are_matched_by_image_id(tmp_path: Path) -> None:
     path = write(tmp_path)
     instances = tmp_path / "annotations/instances_train.json"

@@ -22,6 +22,9 @@ from vision_tasks.data.semantic_source import IGNORED, UNKNOWN, SemanticSource, 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Panoptic, Size
 
+_IDS = 256**3
+"""So many colours there are."""
+
 
 class _Segment(msgspec.Struct, gc=False):
     id: int
@@ -58,7 +61,8 @@ class PanopticFiles(SemanticSource):
     Attributes:
         root: folder of the PNG. files: (M,) names below it. annotated: (M,) bool. first: (M + 1,) int64.
         segment_ids: (S,) int32; those of image row r are `first[r]:first[r + 1]`. segment_labels: (S,) int16 into
-            `segment_categories`. is_crowd: (S,) bool. semantic_labels: (K,) int16, the map's label of each category.
+            `segment_categories`, -1 for segments of unknown categories, whose pixels are ignored. is_crowd: (S,) bool.
+        semantic_labels: (K,) int16, the map's label of each category.
         unknown: what pixels are whose id no segment has: an error, or ignored.
     """
 
@@ -87,7 +91,8 @@ class PanopticFiles(SemanticSource):
     def read(self, row: int, size: Size) -> np.ndarray | None:
         if not self.annotated[row]:
             return None
-        table = np.append(self.semantic_labels[self._own(row, self.segment_labels)], np.int16(IGNORED))
+        own = self._own(row, self.segment_labels)
+        table = np.append(np.where(own < 0, IGNORED, self.semantic_labels[own]), IGNORED).astype(np.int16)
         whole: np.ndarray = table[self._segments(row, size)]  # row -1 is the appended one
         return one_hot(whole, len(self.categories)) if self.multi_label else whole
 
@@ -99,11 +104,14 @@ class PanopticFiles(SemanticSource):
         """
         if not self.annotated[row]:
             return None
+        labels = self._own(row, self.segment_labels)
+        known = labels >= 0
+        number = np.append(np.where(known, np.cumsum(known), 0), 0).astype(np.int32)  # the last is that of no segment
         return Panoptic(
-            ids=torch.from_numpy(self._segments(row, size).astype(np.int32) + 1),
-            labels=torch.from_numpy(self._own(row, self.segment_labels).astype(np.int64)),
+            ids=torch.from_numpy(number[self._segments(row, size)]),
+            labels=torch.from_numpy(labels[known].astype(np.int64)),
             categories=self.segment_categories,
-            is_crowd=torch.from_numpy(self._own(row, self.is_crowd).copy()),
+            is_crowd=torch.from_numpy(self._own(row, self.is_crowd)[known]),
         )
 
     def _own(self, row: int, values: np.ndarray) -> np.ndarray:
@@ -158,7 +166,7 @@ def read_panoptic(
     """
     content = _content(annotations)
     problems = Problems()
-    categories = Categories.of(content.categories)
+    categories = _categories(annotations, content.categories)
     kept = {}
     for image in content.images:
         if escapes(image.file_name):
@@ -222,6 +230,16 @@ def _content(path: Path) -> _File:
         raise VisionTasksError(f"{path}: no JSON, or cut off ({error}). Copy it again.") from error
 
 
+def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> Categories:
+    for entry in entries:
+        if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
+            raise VisionTasksError(f"{path}: the category {entry!r} needs an id (a number) and a name. Add them.")
+    try:
+        return Categories.of(entries)
+    except (ValueError, TypeError) as error:
+        raise VisionTasksError(f"{path}: its categories cannot be read: {error}. Correct them.") from error
+
+
 def _source(
     path: Path, rows: Sequence[_Annotation], categories: Categories, masks: Path, things: str, multi_label: bool,
     unknown: Literal["error", "ignore"],
@@ -231,7 +249,13 @@ def _source(
             f"{path}: its PNG should be in the folder {masks}, which is not there. Unpack it beside the JSON."
         )
     label_of = categories.label_of_id
-    segments = [[s for s in entry.segments_info if s.category_id in label_of] for entry in rows]
+    segments = [entry.segments_info for entry in rows]
+    for entry in rows:
+        if strange := [s.id for s in entry.segments_info if not 0 <= s.id < _IDS]:
+            raise VisionTasksError(
+                f"{path}: image {entry.image_id}: segment id {strange[0]} is no colour: ids are red + 256 green + "
+                f"65536 blue, so from 0 to {_IDS - 1}. Correct the ids, or write the file again."
+            )
     semantic, labels = (categories, np.arange(len(categories), dtype=np.int16))
     if things == "merge":
         semantic, labels = merged_things(categories)
@@ -241,7 +265,7 @@ def _source(
         annotated=np.ones(len(rows), bool),
         first=np.concatenate([[0], np.cumsum([len(own) for own in segments])]).astype(np.int64),
         segment_ids=np.array([s.id for own in segments for s in own], np.int32),
-        segment_labels=np.array([label_of[s.category_id] for own in segments for s in own], np.int16),
+        segment_labels=np.array([label_of.get(s.category_id, IGNORED) for own in segments for s in own], np.int16),
         is_crowd=np.array([bool(s.iscrowd) for own in segments for s in own], bool),
         segment_categories=categories,
         semantic_labels=labels,
