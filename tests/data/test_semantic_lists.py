@@ -63,3 +63,15 @@ def test_an_entry_of_a_folder_that_is_not_there_is_no_other_folders_image(root: 
     records = read(root, "a/0000.png\nb/0001.png\nc/my a one.png\n")
     assert [records.file_name(row) for row in range(len(records))] == ["images/a/0000.png"]
     assert records.problems["list_entry_missing"].examples == ("b/0001.png", "c/my a one.png")
+
+
+def test_shares_of_more_than_all_images_are_refused() -> None:
+    given = {"images": "images/{stem}.png", "masks": "masks/{stem}.png", "categories": ["x", "y"]}
+    with pytest.raises(VisionTasksError, match=r"splits: the shares sum to 1\.6"):
+        semantic_files(**given, splits={"train": 0.8, "val": 0.8})
+    assert semantic_files(**given, splits={"train": 0.7, "val": 0.2, "test": 0.1}).splits["val"] == 0.2
+
+
+def test_masks_alone_ask_for_images(root: Path) -> None:
+    with pytest.raises(VisionTasksError, match=r"data\.semantic\.images is missing: which images do the masks m"):
+        read_semantic(semantic_files(masks="masks/{stem}.png", categories=["x", "y"]), "train", root)

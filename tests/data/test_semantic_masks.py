@@ -368,6 +368,26 @@ class TestCategoryFiles:
         assert records.categories.names == ("a", "b", "c")
         assert maps(records)[0].tolist() == [[0, 1, 2]]  # type: ignore[union-attr]
 
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("c.json", '{"categories": ["a", "b"], "ignore": "x"}', r"c\.json: ignore is 'x'"),
+            ("c.json", '{"categories": ["a", "b"], "ignore": [1.5]}', r"c\.json: ignore is \[1\.5\]"),
+            ("c.json", '[{"id": 0, "name": "a", "values": 5}]', r"c\.json: .* has values: 5, but they are a list of n"),
+            ("c.json", '[{"id": 0, "name": "a", "colors": [5]}]', r"c\.json: .* has colors: \[5\], but they"),
+            ("c.json", '[{"id": 0, "name": "a", "color": "red"}]', r"c\.json: .* has color: 'red', but it is \[red"),
+            ("c.json", '[{"id": 0}]', r"c\.json: the semantic category .* needs a name"),
+            ("c.json", "[]", r"c\.json: the semantic data have no categories"),
+            ("c.txt", "Idx\tName\n0\ta\n1 b\n", r"c\.txt: the row '1 b' has no Idx and Name"),
+            ("c.txt", "Idx\tName\n0\ta\nx\tb\n", r"c\.txt: the row 'x b' has no Idx and Name"),
+        ],
+    )
+    def test_flaws_are_named_with_the_file(self, tmp_path: Path, name: str, text: str, message: str) -> None:
+        (tmp_path / name).write_text(text)
+        pair(tmp_path, "1", np.array([[0, 1, 2]], np.uint8))
+        with pytest.raises(VisionTasksError, match=message):
+            read(tmp_path, categories=name)
+
 
 class TestLayouts:
     def test_voc_colours_are_the_published_ones(self) -> None:

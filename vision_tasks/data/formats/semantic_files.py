@@ -12,7 +12,7 @@ from typing import Any, Literal
 from vision_tasks.data.formats.label_images import Reading
 from vision_tasks.data.formats.patterns import checked, compiled, file_names, folders
 from vision_tasks.data.formats.semantic_layouts import LAYOUTS
-from vision_tasks.data.formats.semantic_table import Value, ValueTable, table_of
+from vision_tasks.data.formats.semantic_table import Value, ValueTable, is_value, table_of
 from vision_tasks.errors import VisionTasksError
 
 SPLIT_WORDS = {
@@ -67,6 +67,12 @@ class SemanticFiles:
                 "are. Give layout, or one of masks (patterns of PNG files, with images), panoptic and annotations "
                 f"(COCO JSON files). Layouts are {', '.join(LAYOUTS)}."
             )
+        shares = [float(v) for v in self.splits.values() if isinstance(v, int | float)]
+        if sum(shares) > 1 + 1e-6:
+            raise VisionTasksError(
+                f"data.semantic.splits: the shares sum to {sum(shares):g}. They are parts of the images, together 1 at "
+                "most, such as {train: 0.8, val: 0.2}."
+            )
         patterns = [p for p in (self.images, self.masks) if p is not None]
         if self.masks is not None and not all("{stem}" in p for p in patterns):
             raise VisionTasksError(
@@ -102,7 +108,10 @@ def table_for(files: SemanticFiles, root: Path) -> ValueTable:
     if isinstance(categories, str):
         categories, own = read_category_file(root, categories)
         ignore = own if ignore is None else ignore
-    return table_of(categories, () if binary and ignore is None else ignore, files.first_value, files.unknown)
+    place = "data.semantic.categories"
+    if isinstance(files.categories, str):
+        place = str(root / files.categories)
+    return table_of(categories, () if binary and ignore is None else ignore, files.first_value, files.unknown, place)
 
 
 def read_category_file(root: Path, name: str) -> tuple[list[Any], list[Value] | None]:
@@ -113,7 +122,7 @@ def read_category_file(root: Path, name: str) -> tuple[list[Any], list[Value] | 
     try:
         text = path.read_text("utf-8-sig")
         if path.suffix.lower() != ".json":
-            return _text_categories(text), None
+            return _text_categories(text, path), None
         content = json.loads(text)
         own = content.get("ignore") if isinstance(content, dict) else None
         found = content["categories"] if isinstance(content, dict) else content
@@ -127,15 +136,23 @@ def read_category_file(root: Path, name: str) -> tuple[list[Any], list[Value] | 
         raise VisionTasksError(
             f'{path}: no list of categories. It should hold {{"categories": [{{"id": 0, "name": "road"}}, ...]}}.'
         ) from error
-    return found, [own] if isinstance(own, int) else own
+    own = [own] if isinstance(own, int) else own
+    if own is not None and not (isinstance(own, list) and all(map(is_value, own))):
+        raise VisionTasksError(f"{path}: ignore is {own!r}. Give a list of values, or of colours [red, green, blue].")
+    return found, own
 
 
-def _text_categories(text: str) -> list[Any]:
+def _text_categories(text: str, path: Path) -> list[Any]:
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     head = [column.strip().lower() for column in lines[0].split("\t")] if lines else []
     if "idx" in head and "name" in head:
         rows = [line.split("\t") for line in lines[1:]]
         place, name = head.index("idx"), head.index("name")
+        for row in rows:
+            if len(row) <= max(place, name) or not row[place].strip().isdecimal():
+                raise VisionTasksError(
+                    f"{path}: the row {' '.join(row)!r} has no Idx and Name. Part columns by tabs as in the first line."
+                )
         return [{"id": int(row[place]), "name": row[name].split(",")[0].split(";")[0].strip()} for row in rows]
     return [line.strip() for line in lines]
 

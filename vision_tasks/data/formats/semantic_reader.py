@@ -31,8 +31,12 @@ def read_masks(files: SemanticFiles, split: str, root: Path) -> Records:
     Raises:
         VisionTasksError: no image has a mask (says what was found), or the categories cannot be read.
     """
-    assert files.images is not None
     assert files.masks is not None
+    if files.images is None:
+        raise VisionTasksError(
+            f"data.semantic.images is missing: which images do the masks {files.masks} belong to? Give a pattern with "
+            "{stem}, such as images/{split}/{stem}.*."
+        )
     table, background = _with_background(files, table_for(files, root))
     problems = Problems()
     images: dict[str, str] = {}

@@ -120,11 +120,13 @@ def table_of(
     ignore: Iterable[Value] | None = None,
     first_value: int = 0,
     unknown: Literal["error", "ignore"] = "error",
+    place: str = "data.semantic.categories",
 ) -> ValueTable:
     """A table from names (values count from `first_value`) or entries (`id`, `name`; `color`, `isthing`; `values` or
-    `colors`, more that mean the same).
+    `colors`, more that mean the same). Where entries have colours, ids may be left out: they count like names.
 
     Args:
+        place: where they are from, for messages.
         categories: K of them. ignore: values that count as nothing; None is 255, unless that is a category or there is
             but one category, whose masks are often 0 and 255.
 
@@ -137,22 +139,26 @@ def table_of(
         for i, c in enumerate(given, first_value)
     ]
     if not entries:
-        raise VisionTasksError("The semantic data have no categories. Give a list of names in the order of the values.")
-    for entry in entries:
-        if "name" not in entry or not isinstance(entry.get("id"), int):
-            raise VisionTasksError(f"The semantic category {entry!r} needs a name and an id, its value in the masks.")
+        raise VisionTasksError(
+            f"{place}: the semantic data have no categories. Give a list of names in the order of the values."
+        )
+    for number, entry in enumerate(entries, first_value):
+        if "id" not in entry and (entry.get("color") or entry.get("colors")):
+            entry["id"] = number
+        if wrong := _flaw(entry):
+            raise VisionTasksError(f"{place}: the semantic category {entry!r} {wrong}.")
     foreground = len(given) == 1 and not isinstance(given[0], Mapping)
     if foreground:
         entries[0]["id"] = 1
     try:
         made = Categories.of(entries)
     except (ValueError, TypeError) as error:
-        raise VisionTasksError(f"The semantic categories cannot be read: {error}.") from error
+        raise VisionTasksError(f"{place}: the semantic categories cannot be read: {error}.") from error
     values: dict[int, int] = {}
     colors: dict[int, int] = {}
     for label, entry in enumerate(entries):
         numbers: list[Any] = [entry["id"], *entry.get("values", ())]
-        own: list[Any] = [*([entry["color"]] if "color" in entry else []), *entry.get("colors", ())]
+        own: list[Any] = [*([entry["color"]] if entry.get("color") else []), *entry.get("colors", ())]
         for number in numbers:
             _put(values, int(number), label, entry)
         for color in own:
@@ -165,6 +171,31 @@ def table_of(
         else:
             _put(colors, color_value(value), IGNORED, {"name": "ignore"})
     return ValueTable(made, values, colors if any(v >= 0 for v in colors.values()) else {}, foreground, unknown)
+
+
+def is_value(value: object) -> bool:
+    """Whether it is a pixel's number, or its red, green and blue."""
+    if isinstance(value, list | tuple):
+        return len(value) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in value)
+    return isinstance(value, int)
+
+
+def _flaw(entry: Mapping[str, Any]) -> str:
+    """What is wrong with an entry, "" for nothing."""
+    if not isinstance(entry.get("name"), str | int) or not isinstance(entry.get("id"), int):
+        return "needs a name and an id, its value in the masks (or a color)"
+    for key in ("values", "colors"):
+        several = entry.get(key, [])
+        if not isinstance(several, list | tuple) or not all(
+            is_value(v) and isinstance(v, int) == (key == "values") for v in several
+        ):
+            return f"has {key}: {several!r}, but they are a list of " + (
+                "numbers" if key == "values" else "[red, green, blue]"
+            )
+    color = entry.get("color")
+    if color is not None and (isinstance(color, int) or not is_value(color)):
+        return f"has color: {color!r}, but it is [red, green, blue], each 0 to 255"
+    return ""
 
 
 def _put(table: dict[int, int], value: int, label: int, entry: Mapping[str, Any]) -> None:
