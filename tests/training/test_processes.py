@@ -71,7 +71,10 @@ def test_two_processes_train_with_batches_without_boxes(scenes: Path, tmp_path: 
     assert "Run folder" in resumed.stdout
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(
+    number: signal.Signals, scenes: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "vision_tasks.cli.main", "train", f"data={scenes}", *TINY, "train.epochs=500"]
     command += ["run.name=r", "data.workers=1", "train.evaluate_every=500"]
     environment = dict(os.environ)
@@ -85,9 +88,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(scenes: Path, tmp_path
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline, "training did not begin"
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: to every process of the group
+    else:
+        process.send_signal(number)  # as whoever started it does
     out, error = process.communicate(timeout=120)
-    assert process.returncode == 130, error[-3000:]
+    assert process.returncode == 128 + number, error[-3000:]
     assert "Traceback" not in error, error[-3000:]
     assert "--resume" in out
     assert (tmp_path / "runs" / "r" / "last.ckpt").exists()

@@ -44,7 +44,7 @@ def run(options: list[str], resume: Path | None) -> None:
     done = fit(config, resume, console())
     if done.interrupted:
         say(f"Stopped. Go on with:\n  vision-tasks train --resume {done.last}")
-        sys.exit(130)
+        sys.exit(143 if done.terminated else 130)  # as a shell says of one whom this signal ended
     page = report(done, config)
     if page is None:  # not the first of several processes
         return

@@ -204,14 +204,24 @@ class Interrupted(Exception):
 
 
 class PoliteInterrupt(Callback):
-    """The first Ctrl-C lets the running step end and writes `last.ckpt`; a second one ends at once.
+    """The first Ctrl-C, or SIGTERM, lets the running step end and writes `last.ckpt`; a second one ends at once.
 
     An evaluation under way is finished first: its result would otherwise be missing from the resumed run.
+
+    Attributes:
+        asked: whether to stop. terminated: whether it was SIGTERM that asked.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
+        self._listens = False
         self.asked = False
+        self.terminated = False
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # Lightning has just put a handler of its own here, which ends training without a checkpoint.
+        if self._listens:
+            signal.signal(signal.SIGTERM, self._ask)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
         # Ranks must agree on the step; asking the others costs a message, so they are asked now and then only.
@@ -229,18 +239,24 @@ class PoliteInterrupt(Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take over SIGINT inside this block; only possible in the main thread."""
+        """Take over SIGINT and, while it trains, SIGTERM inside this block; only possible in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-
-        def ask(signum: int, frame: Any) -> None:
-            self.asked = True
-            log.warning("Stopping after this step (or evaluation); press Ctrl-C again to stop at once.")
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = signal.signal(signal.SIGINT, ask)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGINT, self._ask)
+        self._listens = True
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            self._listens = False
+            for number, handler in before.items():
+                if handler is not None:  # None: not set from Python, and not ours to restore
+                    signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked, self.terminated = True, number == signal.SIGTERM
+        again = "a second signal stops at once" if self.terminated else "press Ctrl-C again to stop at once"
+        log.warning("Stopping after this step (or evaluation); %s.", again)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

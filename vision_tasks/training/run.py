@@ -50,7 +50,7 @@ class Run:
         folder: the run's. best, last: checkpoints; best is None if no step was made.
         summaries: of the last evaluation, by kind ("bbox", "segm", "semantic", "panoptic"); empty without validation
             data. best_score: what the best checkpoint was judged by (see `judging.score`).
-        interrupted: whether the user stopped it.
+        interrupted: whether the user stopped it; terminated: by SIGTERM.
     """
 
     folder: Path
@@ -60,6 +60,7 @@ class Run:
     best_score: float
     interrupted: bool
     val: Records | None
+    terminated: bool = False
 
     @property
     def score(self) -> tuple[str, float] | None:
@@ -114,6 +115,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
         summaries=module.summaries,
         best_score=checkpoints.best,
         interrupted=interrupted,
+        terminated=interrupted and polite.terminated,
         val=val,
     )
 
@@ -250,7 +252,10 @@ class _Description(pl.Callback):
 
 
 class quiet_lightning:
-    """Keeps Lightning's remarks off the screen while it sets up and runs: what matters we say ourselves."""
+    """Keeps Lightning's remarks off the screen while it sets up and runs: what matters we say ourselves.
+
+    Ctrl-C, of which Lightning makes exit code 1, is a KeyboardInterrupt again.
+    """
 
     def __enter__(self) -> None:
         self._warnings = warnings.catch_warnings()
@@ -266,3 +271,5 @@ class quiet_lightning:
         self._warnings.__exit__(*error)
         for logger, level in zip(self._loggers, self._levels, strict=True):
             logger.setLevel(level)
+        if error and isinstance(error[1], SystemExit) and isinstance(error[1].__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
