@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from vision_tasks.config import TrainConfig
 from vision_tasks.data.dataset import RawBatch
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.heads.semantic import SemanticHead
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_results import results_of
 from vision_tasks.models.checkpoint import KEY, describe
@@ -63,6 +64,7 @@ class TrainingModule(LightningModule):
         self.averaged: AveragedModel | None = None
         if self.config.average is not None:
             self.averaged = AveragedModel(model, self.config.average)
+        _check_weights(model, self.config.loss_weights)
 
     @property
     def score(self) -> tuple[str, float] | None:
@@ -173,6 +175,27 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint whole: `vision_tasks.load` needs nothing else."""
         checkpoint[KEY] = describe(self.model)
+
+
+def _check_weights(model: VisionModel, asked: Iterable[str]) -> None:
+    """Whether the losses that a recipe weights can be the model's, as far as it is known before the first batch.
+
+    Raises:
+        VisionTasksError: no head has that name, or a head of maps has no such loss.
+    """
+    heads = model.named_heads()
+    for name in asked:
+        head_name, _, loss = name.partition("/")
+        head = heads.get(head_name)
+        known = [f"{head_name}/..." for head_name in heads]
+        if isinstance(head, SemanticHead):
+            known = [*head.spec, *(["auxiliary"] if head.auxiliary is not None else [])]
+            if loss in known:
+                continue
+            known = [f"{head_name}/{loss}" for loss in known]
+        elif head is not None and loss:
+            continue
+        raise VisionTasksError(f"train.loss_weights names {name}; the losses are {', '.join(known)}.")
 
 
 def _encoded(prediction: Prediction) -> Prediction:
