@@ -201,6 +201,9 @@ def test_a_resolved_recipe_reads_back_as_the_same(overrides: list[str], tmp_path
     again = load_config(write(tmp_path, "r.yaml", text))
     assert again == config
     assert to_yaml(again) == text
+    told = to_yaml(config, explained=True)
+    assert yaml.safe_load(told) == yaml.safe_load(text)
+    assert max(map(len, told.splitlines())) <= 120
     assert set(yaml.safe_load(text)) == set(Config.model_fields)
 
 
@@ -237,3 +240,15 @@ def test_a_models_options_are_those_of_its_builder() -> None:
         "name", "weights", "backbone_weights", *model_options("faster_rcnn"),
     }  # fmt: skip
     assert load_config(None, ["model.anchor_sizes=[1,2,3,4,5]"]).model["anchor_sizes"] == [1, 2, 3, 4, 5]
+
+
+def test_every_option_is_printed_with_its_help() -> None:
+    overrides = ["data.semantic={images: 'a/{stem}.*', masks: 'b/{stem}.png', categories: [sky, road]}", "data.path=x"]
+    told = to_yaml(load_config(None, overrides), explained=True)
+    above = ""
+    for line in told.splitlines():
+        assert "  # " in line or above.lstrip().startswith("# ") or line.lstrip().startswith(("#", "-")), line
+        above = line
+    assert "  schedule: cosine" in told.replace("    schedule", "  schedule")
+    assert "# after warm-up (constant, multistep, cosine, polynomial)" in told
+    assert "# pattern of the images, such as images/{split}/{stem}.* (any ending)" in told

@@ -77,10 +77,15 @@ def test_models_and_config(cli) -> None:
     rows = json.loads(cli("models", "--json").out)
     assert {"yolox", "ssdlite"} <= {row["model"] for row in rows}
     assert "trainable_stages=5" in cli("models", "faster_rcnn").out
+    options = [line.split(maxsplit=1) for line in cli("models", "semantic_fpn").out.splitlines()]
+    assert ["weights=None", '"coco", or a file'] in options
+    assert ["backbone_weights=None", '"imagenet", "imagenet_v2", or a file'] in options
+    assert "}} dict[str" in cli("models", "multi_head").out
     assert "There is no model 'rcnn'" in cli("models", "rcnn").err
     done = cli("config", "data=my photos", "train.epochs=3")
     assert done.code == 0
     assert yaml.safe_load(done.out)["train"]["epochs"] == 3
+    assert "# passes over the training images" in done.out
     assert yaml.safe_load(done.out)["data"]["path"] == "my photos"
 
 
@@ -96,7 +101,7 @@ def test_models_and_config(cli) -> None:
         (["predict", "{checkpoint}", "{image}", "--out", "{image}"], "{image}"),
         (["evaluate", "nothing.ckpt"], "There is no weight file nothing.ckpt"),
         (["evaluate", "{checkpoint}"], "Give data=FOLDER"),
-        (["evaluate", "{checkpoint}", "--split", "test"], "--split must be val or train"),
+        (["evaluate", "{checkpoint}", "--split", "dev"], "--split must be val, test or train"),
         (["train"], "Give data=FOLDER"),
         (["train", "data=nowhere"], "nowhere"),
         (["train", "trian.epochs=3"], "did you mean 'train'?"),

@@ -76,11 +76,14 @@ def evaluate(
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="data=FOLDER, data.val_batch_size=8, ...")
     ] = None,
-    split: Annotated[str, typer.Option(help="val or train")] = "val",
+    split: Annotated[str, typer.Option(help="val, test or train")] = "val",
     out: Annotated[Path | None, typer.Option(help="folder for results; beside the checkpoint if left out")] = None,
     device: Device = "auto",
 ) -> None:
-    """COCO mAP, mIoU or panoptic quality, per category, with curves and results as JSON."""
+    """COCO mAP, mIoU or panoptic quality, per category, with curves.
+
+    For programs: metrics.json has all numbers, results.json what was found, in COCO form.
+    """
     from vision_tasks.cli.evaluate import run
 
     run(checkpoint, options or [], split, out, device)
@@ -127,11 +130,11 @@ def models(
 
 @app.command("config")
 def show_config(options: Options = None) -> None:
-    """Print the resolved recipe: every option and its value."""
+    """Print the resolved recipe: every option, its value and what it does."""
     from vision_tasks.cli.train import recipe
     from vision_tasks.config import to_yaml
 
-    typer.echo(to_yaml(recipe(options or [])), nl=False)
+    typer.echo(to_yaml(recipe(options or []), explained=True), nl=False)
 
 
 def main() -> None:

@@ -86,9 +86,14 @@ def _options_of(name: str) -> None:
     from vision_tasks.models.registry import model_options
 
     say(f"{name}: {summary(name)}")
+    for option, words in (
+        ("weights", '"coco", or a file'),
+        ("backbone_weights", '"imagenet", "imagenet_v2", or a file'),
+    ):
+        say(f"    {option + '=None':<46s}{words}")
     for option, parameter in model_options(name).items():
         needed = parameter.default is parameter.empty
         value = " (needed)" if needed else f"={parameter.default!r}"
         kind = "" if parameter.annotation is parameter.empty else in_words(parameter.annotation)
-        say(f"    {option + value:<46s}{kind}".rstrip())
+        say(f"    {option + value:<45s} {kind}".rstrip())
     say(f"\nNext:\n  vision-tasks train data=FOLDER model={name} model.OPTION=VALUE")

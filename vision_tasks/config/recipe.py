@@ -50,7 +50,7 @@ def model_config_of(name: str) -> type[Strict]:
     from vision_tasks.models.registry import model_options
 
     fields: dict[str, Any] = {
-        "name": (str, name),
+        "name": (Annotated[str, Field(description=f"`vision-tasks models {name}` lists its options")], name),
         "weights": (Annotated[str | None, Field(description='"coco" or a state-dict file')], None),
         "backbone_weights": (Annotated[str | None, Field(description='"imagenet" or a file')], None),
     }
@@ -86,8 +86,17 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] = ())
     return config
 
 
-def to_yaml(config: Config) -> str:
-    """The resolved recipe; `load_config` reads it back."""
+def to_yaml(config: Config, explained: bool = False) -> str:
+    """The resolved recipe; `load_config` reads it back.
+
+    Args:
+        explained: with each option's help as a comment.
+    """
+    if explained:
+        from vision_tasks.config import explained as words
+
+        options = {"model": model_config_of(str(config.model["name"]))}
+        return words.explained(config.model_dump(mode="json"), Config, options)
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

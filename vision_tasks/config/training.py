@@ -12,7 +12,7 @@ from vision_tasks.config.base import Strict, as_text
 class OptimizerConfig(Strict):
     """How weights move."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Annotated[Literal["sgd", "adamw"], Field(description="the rule they move by")] = "sgd"
     rate: Annotated[float, Field(gt=0, description="learning rate after warm-up")] = 0.005
     rate_for: Annotated[
         int | None,
@@ -21,7 +21,7 @@ class OptimizerConfig(Strict):
     backbone_factor: Annotated[float, Field(ge=0, description="times the rate for the backbone")] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="of SGD")] = 0.9
     nesterov: Annotated[bool, Field(description="Nesterov's momentum, of SGD")] = False
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, description="pull of weights towards 0")] = 1e-4
     decay_norms_and_biases: Annotated[bool, Field(description="decay those, too")] = False
     schedule: Annotated[
         Literal["constant", "multistep", "cosine", "polynomial"], Field(description="after warm-up")
@@ -36,14 +36,14 @@ class OptimizerConfig(Strict):
 class TrainConfig(Strict):
     """How long, on what, and what to keep."""
 
-    epochs: Annotated[int, Field(ge=1)] = 12
+    epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 12
     max_steps: Annotated[int | None, Field(ge=1, description="end after this many steps, whatever epochs says")] = None
     optimizer: OptimizerConfig = OptimizerConfig()
     # 10 leaves a healthy run alone; without it a fine-tune at the default rate can explode in its first fifty steps.
     clip: Annotated[float | None, Field(gt=0, description="largest norm of the gradient; null does not clip")] = 10.0
     accumulate: Annotated[int, Field(ge=1, description="batches per step")] = 1
     precision: Annotated[
-        Literal["32", "bf16", "16"], BeforeValidator(as_text), Field(description="of the network's arithmetic")
+        Literal["32", "bf16", "16"], BeforeValidator(as_text), Field(description="bits of the network's arithmetic")
     ] = "32"
     average: Annotated[
         float | None,
@@ -54,10 +54,10 @@ class TrainConfig(Strict):
     ] = {}
     evaluate_every: Annotated[int, Field(ge=1, description="epochs between evaluations")] = 1
     patience: Annotated[int | None, Field(ge=1, description="end after so many evaluations without a better AP")] = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, description="of all chance: equal seeds give equal runs")] = 0
     deterministic: Annotated[bool, Field(description="only deterministic kernels, where there are any")] = False
     log_every: Annotated[int, Field(ge=1, description="steps between rows of metrics.csv")] = 10
     device: Annotated[str, Field(description='"auto", "cpu", "cuda" or "mps"')] = "auto"
     devices: Annotated[int | str | list[int], Field(description="how many (or which) devices; as in Lightning")] = 1
-    nodes: Annotated[int, Field(ge=1)] = 1
+    nodes: Annotated[int, Field(ge=1, description="machines; as in Lightning")] = 1
     strategy: Annotated[str, Field(description="as in Lightning")] = "auto"
