@@ -150,6 +150,17 @@ def test_colours_are_looked_up(tmp_path: Path) -> None:
         maps(read(tmp_path, categories=categories))
 
 
+def test_colours_need_no_ids(tmp_path: Path) -> None:
+    colors = np.array([[0, 0, 0], [128, 64, 0], [9, 9, 9]], np.uint8)
+    mask = np.array([[0, 1, 2], [2, 2, 1]])
+    write(tmp_path / "images/1.jpg", np.zeros((2, 3, 3), np.uint8))
+    write(tmp_path / "masks/1.png", colors[mask])
+    named = [{"name": n, "color": c.tolist()} for n, c in zip("abc", colors, strict=True)]
+    records = read(tmp_path, categories=named, first_value=4)
+    assert records.categories.ids == (4, 5, 6)
+    assert (maps(records)[0] == mask).all()
+
+
 def test_grey_numbers_in_three_channels_are_numbers_where_the_table_has_no_colours(tmp_path: Path) -> None:
     mask = values()
     pair(tmp_path, "1", np.repeat(mask[..., None], 3, 2))

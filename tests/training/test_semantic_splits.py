@@ -157,12 +157,24 @@ def test_options_replace_a_layouts_settings(options: dict[str, Any], expected: d
         ({"layout": "city"}, "layout"),
         ({"layout": "voc", "mask": "x"}, "mask"),
         ({"layout": "voc", "splits": {"train": 1.5}}, "splits"),
-        ({"layout": "voc", "categories": [{"name": "a"}]}, "id"),
+        ({"layout": "voc", "categories": [{"name": "a"}]}, "a category needs an id, its value in the masks, or a c"),
+        ({"layout": "voc", "categories": [{"id": 1}]}, "a category needs a name"),
+        ({"layout": "voc", "categories": ["a", {"nam": "a"}]}, "a category has no nam; it has id, name, color"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SemanticConfig.model_validate(options)
+
+
+def test_a_mistake_in_a_category_is_one_line(scenes: Path) -> None:
+    given = "[a, {name: b, color: [300, 0, 0]}, {id: 3, name: c, colour: 1}]"
+    with pytest.raises(VisionTasksError) as raised:
+        load_config(None, [f"data={scenes}", "data.semantic.layout=scenes", f"data.semantic.categories={given}"])
+    lines = str(raised.value).splitlines()[1:]
+    assert len(lines) == 2
+    assert lines[0].strip().startswith("data.semantic.categories.1.color.0: input should be less than")
+    assert "data.semantic.categories.2: value error, a category has no colour" in lines[1]
 
 
 def test_a_written_recipe_reads_as_it_was(tmp_path: Path, scenes: Path) -> None:
@@ -172,7 +184,7 @@ def test_a_written_recipe_reads_as_it_was(tmp_path: Path, scenes: Path) -> None:
             "path": str(scenes),
             "semantic": {
                 "layout": "camvid",
-                "categories": [{"id": 3, "name": "a", "color": [1, 2, 3]}, {"id": 4, "name": "b"}],
+                "categories": [{"name": "a", "color": [1, 2, 3]}, {"id": 4, "name": "b"}],
             },
         },
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from vision_tasks.config.base import FilePath, Strict
 
@@ -18,12 +18,47 @@ _Color = tuple[_Byte, _Byte, _Byte]
 class SemanticCategory(Strict):
     """One category: its value in the masks, or its colour."""
 
-    id: Annotated[int, Field(ge=0, description="its value in masks of numbers, or its id in the JSON file")]
+    id: Annotated[
+        int | None,
+        Field(
+            ge=0, description="its value in masks of numbers, or its id in the JSON file; with a color: by its place"
+        ),
+    ] = None
     name: Annotated[str, Field(description="what it is called")]
     color: Annotated[_Color | None, Field(description="red, green, blue in masks of colours, and in drawings")] = None
     isthing: Annotated[bool, Field(description="countable things, not stuff such as sky")] = False
     values: Annotated[list[int], Field(description="more values that mean the same")] = []
     colors: Annotated[list[_Color], Field(description="more colours that mean the same")] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_told(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            unknown = [str(key) for key in given if key not in cls.model_fields]
+            if unknown:
+                raise ValueError(f"a category has no {', '.join(unknown)}; it has {', '.join(cls.model_fields)}")
+            if given.get("name") is None:
+                raise ValueError("a category needs a name")
+            if given.get("id") is None and not given.get("color") and not given.get("colors"):
+                raise ValueError("a category needs an id, its value in the masks, or a color")
+        return given
+
+
+def _form(given: Any) -> str:
+    """Which form is meant, so that a mistake in one is not told as one in the others, too."""
+    return (
+        "list" if isinstance(given, list | tuple) else "dict" if isinstance(given, dict | SemanticCategory) else "str"
+    )
+
+
+_Entry = Annotated[
+    Annotated[str, Tag("str")] | Annotated[SemanticCategory, Tag("dict")],
+    Discriminator(lambda given: "dict" if _form(given) == "dict" else "str"),
+]
+_Table = Annotated[
+    Annotated[str, Tag("str")] | Annotated[list[_Entry], Tag("list")],
+    Discriminator(lambda given: "list" if _form(given) == "list" else "str"),
+]
 
 
 class SemanticConfig(Strict):
@@ -60,7 +95,7 @@ class SemanticConfig(Strict):
         Field(description="train, val and test: what {split} is (one or several), a list file (.txt), or a share"),
     ] = None
     categories: Annotated[
-        str | list[str | SemanticCategory] | None,
+        _Table | None,
         Field(description="names in the order of their values, entries with id, name, color, ..., or a file of them"),
     ] = None
     ignore: Annotated[
