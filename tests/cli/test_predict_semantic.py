@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 import vision_tasks as vt
 from tests.tiny_model import tiny_model
 from vision_tasks.cli import console, main
-from vision_tasks.cli.prediction_files import folder_names, mask_type
+from vision_tasks.cli.mask_files import mask_type
+from vision_tasks.cli.prediction_files import folder_names
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories, Panoptic, Prediction
 
@@ -114,7 +115,7 @@ def test_masks_hold_the_ids_of_categories(predict, tmp_path: Path) -> None:
         found = ask(path).semantic
         assert found is not None
         mask = Image.open(out / "masks" / f"{name}.png")
-        assert mask.mode == "L"
+        assert mask.mode == "P"
         values = np.array(mask)
         assert np.array_equal(values, np.array([7, 21, 200])[found.numpy()])
         seen |= set(np.unique(values).tolist())
@@ -230,6 +231,7 @@ def test_a_panoptic_model(predict, tmp_path: Path) -> None:
     done = predict(checkpoint, tmp_path / "photos", "--out", out, "--threshold", 0.3, "--tile", 64)
     assert done.code == 0, done.err
     assert "panoptic/*.png, panoptic.json" in done.out
+    assert "unsupported" not in done.err  # OpenCV's word on an option for JPEG
     written = json.loads((out / "panoptic.json").read_text())
     ask = vt.Predictor(model, device="cpu", threshold=0.3, tile=64)
     assert len(written["images"]) == len(written["annotations"]) == 2
@@ -321,7 +323,27 @@ def test_undecided_pixels_in_files(tmp_path: Path) -> None:
     found = Prediction((1, 4), Categories.of(ROAD), semantic=torch.tensor([[-1, 0, 2, 1]], dtype=torch.int16))
     with PredictionFiles(tmp_path, "jsonl") as files:
         files.add(1, Path("x.png"), "x", found)
-    assert np.array(Image.open(tmp_path / "masks" / "x.png")).tolist() == [[255, 7, 200, 21]]
+    mask = Image.open(tmp_path / "masks" / "x.png")
+    assert np.array(mask).tolist() == [[255, 7, 200, 21]]
+    road, tree, sky = Categories.of(ROAD).colors
+    assert np.array(mask.convert("RGB")).tolist() == [[[224, 224, 192], list(road), list(sky), list(tree)]]
+
+
+def test_our_own_reader_takes_predicted_masks_for_truth(predict, tmp_path: Path) -> None:
+    from vision_tasks.config import SemanticConfig
+    from vision_tasks.data.formats.semantic import read_semantic
+
+    for ids, folder in (((7, 21, 200), tmp_path / "8"), ((7, 300, 40_000), tmp_path / "16")):
+        categories = [{"id": i, "name": f"kind {i}", "color": [i % 256, 9, 3]} for i in ids]
+        model = semantic_model(categories)
+        (path,) = make_images(folder / "images", "a.png")
+        checkpoint, ask = saved(model, folder)
+        assert predict(checkpoint, path, "--out", folder / "out", "--no-draw").code == 0
+        names = {"images": "images/{stem}.*", "masks": "out/masks/{stem}.png", "splits": {"train": 1.0}}
+        files = SemanticConfig.model_validate(names | {"categories": categories}).files()
+        records = read_semantic(files, "train", folder)
+        assert records.semantic is not None
+        assert np.array_equal(records.semantic.read(0, records.size(0)), ask(path).semantic.numpy())
 
 
 def test_colours_of_many_segments(tmp_path: Path) -> None:

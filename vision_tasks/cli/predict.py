@@ -6,7 +6,8 @@ import glob
 from pathlib import Path
 
 from vision_tasks.cli.console import console, make_folder, say
-from vision_tasks.cli.prediction_files import FORMS, PredictionFiles, mask_type
+from vision_tasks.cli.mask_files import mask_type
+from vision_tasks.cli.prediction_files import FORMS, PredictionFiles
 from vision_tasks.errors import VisionTasksError
 
 IMAGE_ENDINGS = frozenset(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vision_tasks.cli.console import make_folder
-from vision_tasks.errors import VisionTasksError
+from vision_tasks.cli.mask_files import mask_type, palette_of, write_mask
 
 if TYPE_CHECKING:
     from vision_tasks.structures import Categories, Prediction
@@ -20,7 +20,8 @@ FORMS = ("jsonl", "coco", "none")
 
 class PredictionFiles:
     """predictions.jsonl, one line an image; or predictions.json in COCO form (images, annotations with scores,
-    categories). Of semantic maps, masks/NAME.png beside it, whose values are original category ids; or
+    categories). Of semantic maps, masks/NAME.png beside it, whose values are original category ids (of 8 bits as places
+    in a palette of the categories' colours, else grey of 16 bits); or
     masks/CATEGORY/NAME.png, 255 where it is, if every category is decided on its own. Of panoptic models, what COCO
     has: panoptic/NAME.png and panoptic.json.
 
@@ -92,12 +93,12 @@ class PredictionFiles:
             dtype = mask_type(categories)
             # The last entry is that of label -1.
             values = np.array([*categories.ids, np.iinfo(dtype).max]).astype(dtype)
-            _write_png(self.out / "masks" / f"{name}.png", values[labels])
+            write_mask(self.out / "masks" / f"{name}.png", values[labels], palette_of(categories))
             self._written["masks/*.png (values are category ids)"] = None
             return
         for layer, folder in zip(labels, folder_names(categories), strict=True):
             make_folder(self.out / "masks" / folder)
-            _write_png(self.out / "masks" / folder / f"{name}.png", layer.astype(np.uint8) * np.uint8(255))
+            write_mask(self.out / "masks" / folder / f"{name}.png", layer.astype(np.uint8) * np.uint8(255))
         self._written["masks/CATEGORY/*.png (255 where it is)"] = None
 
     def _write_panoptic(self, number: int, path: Path, name: str, prediction: Prediction) -> list[dict[str, Any]]:
@@ -137,23 +138,6 @@ class PredictionFiles:
             os.replace(part, self.out / "panoptic.json")
         if kind is KeyboardInterrupt:
             sys.stderr.write(f"stopped; {self.out / self._name} holds what was done\n")
-
-
-def mask_type(categories: Categories) -> Any:
-    """numpy's type for masks of these ids: 8 bits if they fit, else 16; its largest value means undecided.
-
-    Raises:
-        VisionTasksError: an id that fits neither.
-    """
-    import numpy as np
-
-    low, high = min(categories.ids), max(categories.ids)
-    if low < 0 or high > 65534:
-        raise VisionTasksError(
-            f"Masks hold category ids of 0..65534, but this model's go from {low} to {high}. Use --format none, or "
-            "train on categories with other ids."
-        )
-    return np.uint8 if high < 255 else np.uint16
 
 
 def folder_names(categories: Categories) -> list[str]:
@@ -280,19 +264,3 @@ def _area(row: dict[str, Any]) -> float:
     if "segmentation" in row:
         return float(rle_area([row["segmentation"]])[0])
     return float(row["bbox"][2] * row["bbox"][3])
-
-
-def _write_png(path: Path, values: Any) -> None:
-    """A grey PNG of 8 or 16 bits. Whole or not at all."""
-    import cv2
-
-    done, encoded = cv2.imencode(".png", values)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        if not done:
-            raise OSError("the mask cannot be encoded")
-        temporary.write_bytes(encoded.tobytes())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise VisionTasksError(f"{path} cannot be written: {error}. Make room or choose another folder.") from error

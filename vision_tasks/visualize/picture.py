@@ -17,7 +17,9 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Raises:
         VisionTasksError: the disk is full or the folder cannot be written.
     """
-    ok, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    # OpenCV complains, on stderr, of an option that a form does not have.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    ok, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]), options)
     temporary = path.with_name(f".{path.name}.part")
     try:
         if not ok:

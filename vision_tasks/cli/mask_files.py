@@ -1,0 +1,56 @@
+"""Masks of semantic maps as PNG files whose values are category ids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vision_tasks.errors import VisionTasksError
+
+if TYPE_CHECKING:
+    from vision_tasks.structures import Categories
+
+
+def mask_type(categories: Categories) -> Any:
+    """numpy's type for masks of these ids: 8 bits if they fit, else 16; its largest value means undecided.
+
+    Raises:
+        VisionTasksError: an id that fits neither.
+    """
+    import numpy as np
+
+    low, high = min(categories.ids), max(categories.ids)
+    if low < 0 or high > 65534:
+        raise VisionTasksError(
+            f"Masks hold category ids of 0..65534, but this model's go from {low} to {high}. Use --format none, or "
+            "train on categories with other ids."
+        )
+    return np.uint8 if high < 255 else np.uint16
+
+
+def palette_of(categories: Categories) -> list[int] | None:
+    """Red, green and blue of each of 256 values, one after another: black where no category is, pale for undecided
+    pixels. None if the ids do not fit 8 bits."""
+    import numpy as np
+
+    if mask_type(categories) != np.uint8:
+        return None
+    colors = {255: (224, 224, 192)} | dict(zip(categories.ids, categories.colors, strict=True))
+    return [part for value in range(256) for part in colors.get(value, (0, 0, 0))]
+
+
+def write_mask(path: Path, values: Any, palette: list[int] | None = None) -> None:
+    """A PNG of 8 or 16 bits, grey or, of 8 bits, with a palette. Whole or not at all."""
+    from PIL import Image
+
+    image = Image.fromarray(values)
+    if palette is not None:
+        image.putpalette(palette)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        image.save(temporary, "PNG", compress_level=3)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise VisionTasksError(f"{path} cannot be written: {error}. Make room or choose another folder.") from error
