@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def run(checkpoint: Path, options: list[str], split: str, out: Path | None, device: str) -> None:
     """Print a table per category and the numbers of each kind the model can be judged by; write curves and a page.
 
-    Rows of boxes in COCO form are in results.json, those of masks in results-segm.json.
+    All numbers are in metrics.json: {"numbers": {name: value}, "per_category": {title: rows}}, null where there was
+    nothing to judge by. Rows of boxes in COCO form are in results.json, those of masks in results-segm.json.
     """
     from vision_tasks.config import TrainConfig, load_config
     from vision_tasks.errors import VisionTasksError
@@ -23,16 +24,16 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
     from vision_tasks.models.checkpoint import load
     from vision_tasks.training.evaluation import default_data, evaluate
     from vision_tasks.training.judging import numbers_of
-    from vision_tasks.training.report import plot_curves, tables
+    from vision_tasks.training.report import plot_curves, tables, write_numbers
     from vision_tasks.visualize.page import write_page
 
-    if split not in ("val", "train"):
-        raise VisionTasksError(f"--split must be val or train, not {split!r}.")
+    if split not in ("val", "test", "train"):
+        raise VisionTasksError(f"--split must be val, test or train, not {split!r}.")
     choose_device(device)
     model = load(checkpoint)
     config = load_config(None, options)
     data = config.data
-    if data.path is None and data.train is None and data.val is None:
+    if data.path is None and data.train is None and data.val is None and data.test is None:
         known = default_data(checkpoint)
         if known is None:
             raise VisionTasksError(f"There is no config.yaml beside {checkpoint} that names data. Give data=FOLDER.")
@@ -47,6 +48,7 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
         write_results(out / ("results.json" if kind == "bbox" else f"results-{kind}.json"), results)
     curves = plot_curves(done.summaries, out)
     found = tables(done.summaries)
+    write_numbers(out / "metrics.json", done.summaries)
     page = write_page(
         out / "index.html",
         f"{checkpoint.parent.name}/{checkpoint.name} on {split}",
@@ -62,6 +64,7 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
     if done.unreadable:
         say(f"{len(done.unreadable)} images could not be read and were left out.")
     say(f"\nResults, curves and a page: {page}")
+    say(f"Numbers for programs: {out / 'metrics.json'}")
     say(f"Next:\n  vision-tasks predict {checkpoint} YOUR_IMAGES")
 
 

@@ -160,7 +160,12 @@ def main() -> None:
             raise
         typer.echo("error: the device is out of memory. Lower data.batch_size or model.min_size.", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        cause: BaseException | None = end  # typer ends silently at Ctrl-C
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__context__
+        if cause is None:
+            raise
         typer.echo("\nstopped", err=True)
         sys.exit(130)
 

@@ -41,13 +41,19 @@ _Factor = Annotated[float, Field(ge=0.01, le=100)]
 class DataConfig(Strict):
     """What to read, and how batches are made of it."""
 
-    path: Annotated[FilePath | None, Field(description="folder (or JSON file) in which train and val are found")] = None
+    path: Annotated[
+        FilePath | None, Field(description="folder (or JSON file) in which train, val and test are found")
+    ] = None
     train: Annotated[
         Split | list[Split] | None, Field(description="training split, or several that train together, instead of path")
     ] = None
     val: Annotated[Split | list[Split] | None, Field(description="validation split, or several, instead of path")] = (
         None
     )
+    test: Annotated[
+        Split | list[Split] | None,
+        Field(description="test split, or several, instead of path; read by evaluate --split test alone"),
+    ] = None
     semantic: Annotated[
         SemanticConfig | None, Field(description="semantic maps; a known layout in path is found without")
     ] = None

@@ -39,15 +39,21 @@ class Evaluation:
 
 def evaluate(model: VisionModel, data: DataConfig, split: str = "val", settings: TrainConfig | None = None,
              console: Console | None = None) -> Evaluation:  # fmt: skip
-    """COCO mAP of a model's boxes and masks on a split, on the devices that `settings` names.
+    """COCO mAP, mIoU or panoptic quality of a model on a split, on the devices that `settings` names.
+
+    Args:
+        split: "val", "test" or "train".
 
     Raises:
         VisionTasksError: no such split, or none of the model's categories is in the data.
     """
     kinds = tuple(head.kind for head in model.named_heads().values())
-    found = splits_of(data, "train" if split == "train" else "val", kinds)
+    found = splits_of(data, split, kinds)
     if not found:
-        raise VisionTasksError(f"There is no {split} split in {data.path}. Give data.val.annotations=FILE.")
+        where = f" in {data.path}" if data.path is not None else ""
+        raise VisionTasksError(
+            f"There is no {split} split{where}. Give data.{split}.annotations=FILE, or data.{split}.semantic."
+        )
     records = read_parts(found, split, kinds, each=partial(_of_model, model))
     check_maps(model, records, split)
     judges = metrics_for(model, records, split)

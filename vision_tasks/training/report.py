@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +67,32 @@ def tables(summaries: Mapping[str, Summary]) -> dict[str, list[dict[str, object]
         if kind in summaries:
             found[title] = [{k: v for k, v in row.items() if k != "id"} for row in summaries[kind].per_category]
     return found
+
+
+def write_numbers(path: Path, summaries: Mapping[str, Summary]) -> Path:
+    """All numbers and tables of an evaluation as JSON, null where there was nothing to judge by.
+
+    The file appears whole or not at all.
+    """
+    content = {"numbers": numbers_of(summaries), "per_category": tables(summaries)}
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; -1 and NaN, which stand for no truth, are None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return None if value != value or value == -1 else float(value)
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def plot_curves(summaries: Mapping[str, Summary], folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ log = logging.getLogger("vision_tasks")
 
 
 def splits_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects",)) -> list[Split]:
-    """The files of "train" or "val": as named in the recipe, one or several, else found in `data.path`.
+    """The files of "train", "val" or "test": as named in the recipe, one or several, else found in `data.path`.
 
     Args:
         kinds: what is wanted of it: objects, semantic maps, or both.
@@ -92,7 +92,7 @@ def read_split(
     """Records of images that are there; what is wrong with the data is said once.
 
     Args:
-        split: from `split_of`. name: "train" or "val".
+        split: from `split_of`. name: "train", "val" or "test".
         categories, semantic_categories: those trained on, whose labels objects and maps shall have.
         kinds: what is wanted. Maps without files of their own are drawn of the objects.
 
