@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,16 @@ def test_nothing_found_lists_what_is_there_and_what_to_set(tmp_path: Path) -> No
     with pytest.raises(VisionTasksError, match=r"photos/(.|\n)*data\.semantic\.masks") as raised:
         read_splits(DataConfig(path=tmp_path), ("semantic",))
     assert "data.semantic.categories" in str(raised.value)
+
+
+def test_panoptic_files_alone_are_not_enough_for_objects(tmp_path: Path) -> None:
+    (tmp_path / "annotations/panoptic_train").mkdir(parents=True)
+    file = {"images": [], "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": []}], "categories": []}
+    (tmp_path / "annotations/panoptic_train.json").write_text(json.dumps(file))
+    with pytest.raises(
+        VisionTasksError, match=r"panoptic_train\.json is a COCO panoptic file: .* an instances_\*\.json"
+    ):
+        read_splits(DataConfig(path=tmp_path), ("objects", "semantic"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

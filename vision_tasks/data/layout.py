@@ -53,6 +53,11 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
     # COCO puts files of several tasks side by side; one for key points alone has boxes too.
     coco = [f for f in coco if not any(word in f.name.lower() for word in _OTHER_TASKS)] or coco
     if not coco:
+        if panoptic := next((f for f in files if b'"segments_info"' in _ends(f)), None):
+            raise VisionTasksError(
+                f"{path}: {panoptic.relative_to(path)} is a COCO panoptic file: for boxes and masks of objects an "
+                "instances_*.json is needed beside it. A model of semantic maps alone, such as unet, does without."
+            )
         raise VisionTasksError(
             f"{path}: no COCO annotation file (JSON with images, annotations, categories) found; {held(path)}"
         )
@@ -96,16 +101,21 @@ def _json_files(folder: Path, depth: int) -> Iterator[Path]:
 
 def _looks_like_instances(file: Path) -> bool:
     """Whether the text has COCO's keys and none of other tasks; big files are judged by both ends."""
+    text = _ends(file)
+    keys = sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
+    return keys >= (3 if len(text) < 2 * _HEAD else 1) and b'"segments_info"' not in text and b'"caption"' not in text
+
+
+def _ends(file: Path) -> bytes:
+    """A file's beginning and end, of a small one all; nothing of one that cannot be read."""
     try:
         with file.open("rb") as stream:
             text = stream.read(_HEAD)
             size = stream.seek(0, 2)
             stream.seek(max(len(text), size - _HEAD))
-            text += stream.read(_HEAD)
+            return text + stream.read(_HEAD)
     except OSError:
-        return False
-    keys = sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
-    return keys >= (3 if size <= 2 * _HEAD else 1) and b'"segments_info"' not in text and b'"caption"' not in text
+        return b""
 
 
 def _split_of(file: Path, top: Path) -> str | None:
