@@ -263,3 +263,23 @@ def test_weights_without_categories_ask_for_them(tmp_path: Path) -> None:
     torch.save({"roi_heads.box_predictor.cls_score.weight": torch.zeros(3, 32)}, path)
     with pytest.raises(vt.VisionTasksError, match=r"3 class outputs.*Give categories="):
         vt.create_model("faster_rcnn", weights=path, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [(1, "1 channel(s): the weights of conv1.weight for red, green and blue were summed up."),
+     (4, "4 channel(s): the weights of conv1.weight for red, green and blue were repeated in turn and scaled by 3/4."),
+     (3, "")],
+)  # fmt: skip
+def test_weights_of_a_backbone_are_told(
+    channels: int, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_colours = vt.create_model("semantic_fpn", ["a", "b"], backbone="resnet_narrow").backbone
+    torch.save(of_colours.state_dict(), tmp_path / "backbone.pth")
+    caplog.clear()
+    with caplog.at_level("INFO", logger="vision_tasks"):
+        vt.create_model("semantic_fpn", ["a", "b"], backbone="resnet_narrow", in_channels=channels,
+                        backbone_weights=tmp_path / "backbone.pth")  # fmt: skip
+    told = "\n".join(r.getMessage() for r in caplog.records)
+    assert f"The backbone resnet_narrow starts from {tmp_path / 'backbone.pth'}: " in told
+    assert (words in told) if words else "red, green" not in told

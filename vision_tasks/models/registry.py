@@ -227,9 +227,17 @@ def _load_backbone(model: VisionModel, backbone: str, source: str | Path) -> Non
     if source == "imagenet" and (builder, backbone) == published.SSD_VGG:
         source = "imagenet_features"
     path = published.imagenet_file(backbone, str(source)) if source in published.IMAGENET else Path(source)
-    state = model.backbone.rename(files.read_state_dict(path))
+    given = files.read_state_dict(path)
+    state = model.backbone.rename(given)
     fit = files.load_fitting(model.backbone, state, path, ignore=model.backbone.left_out)
     pretrained.report(fit, path)
+    log.info("The backbone %s starts from %s: %d tensors fitted.", backbone, path, len(fit.loaded))
+    channels, names = model.backbone.in_channels, {model.backbone.own_name(name): name for name in given}
+    adapted = [name for name in fit.loaded if name in names and state[name].shape != given[names[name]].shape]
+    if channels != 3 and adapted:
+        how = "summed up" if channels == 1 else f"repeated in turn and scaled by 3/{channels}"
+        log.info("Images have %d channel(s): the weights of %s for red, green and blue were %s.", channels,
+                 ", ".join(adapted), how)  # fmt: skip
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
