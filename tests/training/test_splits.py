@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from vision_tasks.config import Split
+from vision_tasks.config import DataConfig, Split
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.structures import Categories
 from vision_tasks.training.evaluation import aligned_categories
-from vision_tasks.training.splits import read_split
+from vision_tasks.training.splits import read_split, read_splits
 from vision_tasks.training.truth import truth_of
 
 
@@ -62,3 +64,11 @@ def test_categories_are_aligned_by_name(
         return Categories.of([{"id": i, "name": n} for i, n in pairs])
 
     assert aligned_categories(make(own), make(wanted)).ids == ids
+
+
+def test_a_model_of_objects_is_told_of_maps(tmp_path: Path) -> None:
+    for folder in ("train", "trainannot", "val", "valannot"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / "a.png")
+    with pytest.raises(VisionTasksError, match="maps of the layout camvid are there, but this model finds objects"):
+        read_splits(DataConfig(path=tmp_path), ("objects",))

@@ -54,11 +54,19 @@ def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[K
         return Split(annotations=named.annotations, images=images, semantic=semantic)
     if config.path is None or ("objects" not in kinds and config.semantic is not None):
         return None
+    if "objects" not in kinds and name != "train" and find_semantic(config.path) is not None:
+        return None  # maps without a split of this name
     try:
         splits = find_coco(config.path)
     except VisionTasksError as error:
         if "semantic" in kinds and semantic is None:
             raise VisionTasksError(_no_maps(config.path, error)) from error
+        layout = find_semantic(config.path)
+        if layout is not None:
+            raise VisionTasksError(
+                f"{error}\nSemantic maps of the layout {layout} are there, but this model finds objects: for maps "
+                "train a model of maps (model=unet, say)."
+            ) from error
         raise
     if name not in splits:
         return None
