@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vision_tasks.data.datamodule import DataModule
+from vision_tasks.data.formats.semantic import read_semantic
+from vision_tasks.data.formats.semantic_files import semantic_files
 from vision_tasks.data.image_errors import ImageError, ImageFormatError, ImageSizeError, ImageTooLargeError
 from vision_tasks.data.images import displayed, read_image
 
@@ -160,3 +163,23 @@ def test_a_damaged_tiff_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_any_image_can_be_looked_at(channels: int) -> None:
     assert displayed(pixels(channels)).shape == (20, 30, 3)
+
+
+def test_bands_that_are_left_out_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"images/{i}.tif"), np.full((4, 5, 4), 999, np.uint16))
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / f"masks/{i}.png")
+    capfd.readouterr()
+    files = semantic_files(images="images/{stem}.*", masks="masks/{stem}.png", categories=["a", "b"])
+    records = read_semantic(files, "train", tmp_path)
+    DataModule(records, channels=4)
+    assert not caplog.records
+    DataModule(records, records, channels=3)
+    assert len(caplog.records) == 1
+    assert "have 4 channels, the model takes 3: the rest is left out. Set model.in_channels=4" in caplog.text
+    assert read_image(records.image_path(0)).shape == (4, 5, 3)
+    assert capfd.readouterr().err == ""

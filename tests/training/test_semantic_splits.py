@@ -98,6 +98,19 @@ def test_judging_by_training_images_is_said(scenes: Path, caplog: pytest.LogCapt
     assert "4 of the 4 validation images are training images, too, such as " in caplog.text
 
 
+def test_one_category_and_warnings_are_worded_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder, stems in (("images", "ab"), ("masks", "a")):
+        (tmp_path / folder / "train").mkdir(parents=True)
+        for stem in stems:
+            Image.new("L", (8, 8), 1).save(tmp_path / folder / f"train/{stem}.png")
+    (tmp_path / "masks/categories.json").write_text('["cell"]')
+    with caplog.at_level(logging.INFO, "vision_tasks"):
+        assert read_splits(DataConfig(path=tmp_path), ("semantic",))[1] is None
+    said = [r.getMessage() for r in caplog.records]
+    assert any("1 semantic map of 1 category (cell" in text for text in said)
+    assert any(text.startswith("1 × images have no semantic mask") for text in said)
+
+
 def test_what_nobody_annotated_is_said(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
     categories = [{"id": i, "name": n} for n, i in SEMANTIC.items()] + [{"id": 40, "name": "moon"}]
     config = {"path": scenes, "semantic": {"layout": "scenes", "categories": categories, "ignore": [255]}}

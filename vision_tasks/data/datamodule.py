@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from vision_tasks.data.dataset import Combination, DetectionDataset, RawBatch, Transform, collate
+from vision_tasks.data.images import dropped_bands
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import BatchSampler, aspect_ratio_groups
@@ -74,6 +75,9 @@ class DataModule(LightningDataModule):
         self.combinations, self.plain_epochs = tuple(combinations), plain_epochs
         self.group_by_aspect_ratio, self.workers, self.channels = group_by_aspect_ratio, workers, channels
         self.multiprocessing_context = multiprocessing_context
+        first = train if train is not None else val
+        if first is not None and (words := dropped_bands(first, channels)):
+            log.warning("%s", words)
         self.unreadable: dict[int, str] = {}
         self._batches_per_pass = self._offset = 0
         self._loaded: dict[str, Any] | None = None

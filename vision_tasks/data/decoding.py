@@ -161,7 +161,11 @@ def _grey16(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _color16(data: np.ndarray, path: Path) -> np.ndarray:
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it prints odd tags of TIFF for each file
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if image is None or image.dtype != np.uint16:
         raise ImageFormatError(f"{path}: 16-bit pixels of this kind are not read. Convert it to PNG.")
     if image.ndim == 2:

@@ -114,6 +114,24 @@ def _turn_wanted(size: Size, orientation: int, expected: Size | None) -> bool:
     return orientation in (5, 6, 7, 8) and tuple(expected) == (size[1], size[0])
 
 
+def dropped_bands(records: Records, channels: int) -> str:
+    """What is said if the first images have more bands than a model takes, which reading leaves out; else ""."""
+    for row in range(min(len(records), 3)):
+        path = records.image_path(row)
+        if channels < 3 or path.suffix.lower() not in (".tif", ".tiff"):
+            continue
+        try:
+            tags = tiff_bands(file_bytes(path))
+        except ImageError:  # is said when it is read
+            continue
+        if tags is not None and not has_alpha(tags) and (own := int(tags[277])) > channels:
+            return (
+                f"The images, such as {path}, have {own} channels, the model takes {channels}: the rest is left out. "
+                f"Set model.in_channels={own} to use all."
+            )
+    return ""
+
+
 def check_images(records: Records) -> Records:
     """Leaves out images whose file is not there, found by one listing per folder instead of a question per image.
 

@@ -128,7 +128,7 @@ def read_split(
         records, checked = check_maps(records)
         _tell_maps(records, checked, name)
     if len(records.problems):
-        log.warning("%s", records.problems.summary())
+        log.warning("%s", records.problems.summary().removeprefix("warning: "))  # the console says so
     return records
 
 
@@ -230,8 +230,9 @@ def _tell_maps(records: Records, checked: Checked, name: str) -> None:
     categories, of_all = records.semantic.categories, checked.shares
     largest = np.argsort(-checked.pixels, kind="stable")[:6].tolist()
     shares = ", ".join(f"{categories.names[k]} {of_all[k]:.1%}" for k in largest)
-    log.info("%s: %d semantic maps of %d categories (%s) in %s", name, checked.total, len(categories), shares,
-             records.source)  # fmt: skip
+    kinds = "1 category" if len(categories) == 1 else f"{len(categories)} categories"
+    maps = f"{checked.total} semantic map{'s' * (checked.total != 1)}"
+    log.info("%s: %s of %s (%s) in %s", name, maps, kinds, shares, records.source)
     if not checked.pixels.any():
         log.warning("%s: no pixel of any category is annotated; there is nothing to learn or to judge by.", name)
     elif name == "train" and not checked.pixels.all():
