@@ -37,7 +37,7 @@ class Task:
 
 TASKS = {
     "boxes": Task("Faster R-CNN", {"name": "faster_rcnn", **_PYRAMID, **_TWO_STAGES}, None, 300),
-    "semantic": Task("U-Net", {"name": "unet", "backbone": "resnet_narrow", "min_size": 192}, _MAPS, 250),
+    "semantic": Task("U-Net", {"name": "unet", "backbone": "resnet_narrow", "min_size": 192}, _MAPS, 150),
     "panoptic": Task(
         "Panoptic FPN",
         {
@@ -48,7 +48,7 @@ TASKS = {
             "panoptic_stuff_area": 256,
         },
         _MAPS,
-        250,
+        200,
     ),
 }
 
