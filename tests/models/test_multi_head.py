@@ -109,6 +109,7 @@ def test_one_forward_pass_equals_the_models_apart() -> None:
 
 def test_missing_labels_switch_off_their_losses_and_nothing_else() -> None:
     model = joint().train()
+    torch.nn.init.normal_(model.get_parameter("heads.objects.mask.logits.weight"))  # masks begin undecided, all alike
     for module in model.modules():  # statistics of a batch would tie its images together
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
@@ -246,3 +247,9 @@ def test_panoptic_fpn_starts_from_a_published_mask_rcnn(tmp_path: Path) -> None:
     assert torch.equal(own["neck.output.0.weight"], theirs["backbone.fpn.layer_blocks.0.0.weight"])
     scores = theirs["roi_heads.box_predictor.cls_score.weight"]
     assert torch.equal(own["heads.objects.roi.scores.weight"], scores[[0, 18, 38]])  # background, dog, kite
+
+
+def test_masks_begin_undecided() -> None:
+    """Every pixel at one half, a loss of ln 2, however few classes there are."""
+    loss = losses_of(joint().train(), [target(1), target(2)])["objects/mask"].detach()
+    assert float(loss) == pytest.approx(0.6931, abs=0.02)

@@ -41,8 +41,12 @@ class RoIMaskStage(nn.Module):
         self.convs = nn.Sequential(*(conv_block(a, b, norm) for a, b in itertools.pairwise(widths)))
         self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.logits = nn.Conv2d(width, outputs, 1)
-        for layer in (self.upsample, self.logits):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
+        # As in Detectron2. torchvision's fan_out gives a head of one class logits of tens, and a first loss to match,
+        # which drowns every other loss for a hundred steps.
+        nn.init.normal_(self.logits.weight, std=0.001)
+        assert self.logits.bias is not None
+        nn.init.zeros_(self.logits.bias)
 
     def forward(self, features: dict[str, Tensor], boxes: Tensor, image_index: Tensor, outputs: Tensor) -> Tensor:
         """Mask logits (R, M, M) float32 of (R, 4) boxes for one class output each; M is 28.
