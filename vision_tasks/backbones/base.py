@@ -22,9 +22,7 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         if self.training and input.numel() == input.shape[1]:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
+            return _by_running_statistics(self, input)
         return super().forward(input)
 
 
@@ -33,12 +31,17 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        alone = not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        alone = not several or torch.distributed.get_world_size() == 1
         if self.training and alone and input.numel() == input.shape[1]:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
+            return _by_running_statistics(self, input)
         return super().forward(input)
+
+
+def _by_running_statistics(norm: nn.BatchNorm2d | nn.SyncBatchNorm, input: Tensor) -> Tensor:
+    return F.batch_norm(
+        input, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+    )
 
 
 NORMS: dict[str, type[nn.Module]] = {
