@@ -135,6 +135,10 @@ class Panoptic:
         return dataclasses.replace(self, **_moved_tensors(self, device, False))
 
 
+_ROWS = ("boxes", "labels", "scores", "masks", "track_ids", "embeddings")
+"""Fields of a prediction with one row an object."""
+
+
 @dataclass
 class Prediction:
     """What a model says about one image, on that image's own grid.
@@ -143,6 +147,7 @@ class Prediction:
         size: (height, width) of the image. categories: what the labels mean.
         boxes: (N, 4) float32 corners in pixels, best score first. labels: (N,) int64. scores: (N,) float32 in 0..1.
         masks: N masks. track_ids: (N,) int64.
+        embeddings: (N, D) float32 of length 1, what each object looks like, if that was asked for.
         semantic: (H, W) int16; or (L, H, W) bool of a head that decides every category on its own.
         semantic_categories: what the map's values mean; the same as `categories` of a model that only makes maps.
         panoptic: instances and map merged, if the model does that.
@@ -156,6 +161,7 @@ class Prediction:
     masks: Masks | None = None
     semantic: Tensor | None = None
     track_ids: Tensor | None = None
+    embeddings: Tensor | None = None
     semantic_categories: Categories | None = None
     panoptic: Panoptic | None = None
 
@@ -163,6 +169,7 @@ class Prediction:
         _check_rows(
             "Prediction",
             boxes=self.boxes, labels=self.labels, scores=self.scores, masks=self.masks, track_ids=self.track_ids,
+            embeddings=self.embeddings,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -175,9 +182,7 @@ class Prediction:
             index = torch.arange(len(self))[index]
         chosen = _as_index(index)
         rows: dict[str, Any] = {
-            name: None if value is None else value[chosen]
-            for name in ("boxes", "labels", "scores", "masks", "track_ids")
-            for value in [getattr(self, name)]
+            name: None if value is None else value[chosen] for name in _ROWS for value in [getattr(self, name)]
         }
         return dataclasses.replace(self, **rows)
 

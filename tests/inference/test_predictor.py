@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -118,25 +119,66 @@ def test_the_smallest_images(size: tuple[int, int], predictor: vt.Predictor) -> 
 def test_lists_and_streams(predictor: vt.Predictor) -> None:
     images = [picture(60, 90), picture(80, 40, 1), picture(30, 30, 2)]
     one_by_one = [predictor(image) for image in images]
-    for found in (predictor(images), predictor(tuple(images)), list(predictor.stream(iter(images)))):
+    for found in (predictor(images), predictor(tuple(images)), [p for _, p in predictor.stream(iter(images))]):
         assert len(found) == 3
         for one, two in zip(one_by_one, found, strict=True):
             assert_same(one, two)
     assert predictor([]) == []
 
 
-def test_a_stream_takes_no_more_than_a_batch_ahead() -> None:
+def test_a_stream_holds_a_few_frames_and_ends_its_thread() -> None:
     taken = []
 
     def images() -> Any:
-        for i in range(7):
+        for i in range(40):
             taken.append(i)
             yield picture(40, 40, i)
 
-    stream = vt.Predictor(tiny_model(), device="cpu", batch_size=3).stream(images())
-    next(stream)
-    assert len(taken) == 3
-    assert len(list(stream)) == 6
+    before = threading.active_count()
+    stream = vt.Predictor(tiny_model(), device="cpu", batch_size=3).stream(images(), ahead=4)
+    frame, found = next(stream)
+    assert (frame.index, frame.image.shape, found.size) == (0, (40, 40, 3), (40, 40))
+    assert len(taken) <= 3 + 4 + 2, "a batch, what is decoded ahead, and one in the hand of either side"
+    assert len([next(stream) for _ in range(20)]) == 20
+    stream.close()
+    assert threading.active_count() == before
+    assert len(taken) < 40
+
+
+def test_memory_that_does_not_suffice_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+    images = [picture(40, 40, i) for i in range(7)]
+    predictor = vt.Predictor(tiny_model(score_threshold=0.01), device="cpu", threshold=0, batch_size=4)
+    expected = predictor(images)
+    whole, batches = predictor.model.predict, []
+
+    def scarce(batch: Any, *rest: Any) -> Any:
+        batches.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return whole(batch, *rest)
+
+    predictor.model.predict = scarce  # type: ignore[method-assign]
+    found = predictor(images)
+    assert batches == [4, 2, 2, 2, 1]
+    assert "4 images at once: going on with 2" in caplog.text
+    assert len(found) == 7
+    for one, two in zip(expected, found, strict=True):
+        torch.testing.assert_close(one.scores[:5], two.scores[:5], rtol=0, atol=1e-4)
+    predictor.model.predict = lambda *_: scarce([0, 0, 0])  # type: ignore[method-assign]
+    with pytest.raises(vt.VisionTasksError, match=r"One image alone is too large for the memory of cpu.*tiles"):
+        predictor(images[0])
+
+
+def test_errors_of_the_model_are_not_taken_for_scarce_memory() -> None:
+    predictor = vt.Predictor(tiny_model(), device="cpu", batch_size=4)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    predictor.model.predict = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        predictor([picture(), picture()])
+    assert predictor.batching.size == 4
 
 
 def test_batches_of_images_of_one_size_change_nothing_but_rounding() -> None:

@@ -1,4 +1,4 @@
-"""Run a model on images: whatever form they come in, predictions in their own pixels come out."""
+"""Run a model on images and video: whatever form they come in, predictions in their own pixels come out."""
 
 from __future__ import annotations
 
@@ -6,29 +6,26 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from vision_tasks.data.images import read_image
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.semantic import SemanticHead
+from vision_tasks.inference.batching import Batching, choose_device
+from vision_tasks.inference.pixels import ImageLike, to_tensor
 from vision_tasks.inference.semantic import Looks, predict_map, tile_stride
 from vision_tasks.inference.sliding import Tiling
 from vision_tasks.models.checkpoint import load
 from vision_tasks.models.vision_model import VisionModel, with_panoptic
-from vision_tasks.structures import Prediction, Size
+from vision_tasks.structures import Batch, Prediction, Size
+
+if TYPE_CHECKING:
+    from vision_tasks.inference.frames import Frame
+    from vision_tasks.inference.tracking.base import Tracker
 
 log = logging.getLogger("vision_tasks")
-
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
-"""A path; a PIL image; an (H, W, 3) RGB, (H, W) grey or (H, W, C) array, uint8 or uint16; a (C, H, W) tensor, uint8,
-uint16 or float in 0..1."""
-
-SPEEDS = ("exact",)
 
 
 class Predictor:
@@ -42,8 +39,10 @@ class Predictor:
         device: "auto" (CUDA, else MPS, else CPU) or a torch device.
         threshold: objects with lower scores are left out, 0..1. 0 keeps all that the model gives. Maps are as the model
             decides them.
-        speed: "exact": the numbers of the eager float32 model.
-        batch_size: images per forward pass when a list is given; tiles per forward pass of a large image.
+        speed: "exact": the numbers of the eager float32 model. "fast": bfloat16 where the processor computes it.
+            "max": compiled, too; the first images take minutes. What they cost is in docs/speed.md.
+        batch_size: images per forward pass when there are several; tiles per forward pass of a large image. "auto": as
+            many as the memory of a GPU holds; one on a CPU. Where memory does not suffice it is halved.
         tile: semantic maps of images that are larger, once resized as the model wants them, are put together from
             square tiles of so many pixels, or of (height, width). Memory then holds a row of tiles, whatever the image.
             These are network pixels: of an image that the model shrinks to less than a tile, tiles change nothing,
@@ -52,10 +51,11 @@ class Predictor:
             context that is thrown away, what lies between is cross-faded.
         flip: semantic maps are the mean of those of the image and of its mirror image.
         scales: semantic maps are the mean of those at these multiples of the model's own image size.
+        embed: predictions say what each object looks like (`Prediction.embeddings`), for trackers.
 
     Raises:
         VisionTasksError: a value out of range, a device that is not there, a checkpoint that cannot be read, or one of
-            the last four for a model that makes no semantic maps.
+            tile, overlap, flip and scales for a model that makes no semantic maps.
     """
 
     def __init__(
@@ -64,33 +64,41 @@ class Predictor:
         device: str | torch.device = "auto",
         threshold: float = 0.5,
         speed: str = "exact",
-        batch_size: int = 1,
+        batch_size: int | Literal["auto"] = 1,
         tile: int | Size | None = None,
         overlap: int | None = None,
         flip: bool = False,
         scales: Sequence[float] = (),
+        embed: bool = False,
     ) -> None:
-        if speed not in SPEEDS:
-            raise VisionTasksError(f"speed must be one of {', '.join(SPEEDS)}, not {speed!r}.")
-        if not 0 <= threshold <= 1:
-            raise VisionTasksError(f"threshold must be in 0..1, not {threshold}.")
-        if batch_size < 1:
-            raise VisionTasksError(f"batch_size must be at least 1, not {batch_size}.")
+        _check_threshold(threshold)
         self.device = choose_device(device)
-        self.model = (model if isinstance(model, VisionModel) else load(model)).eval().to(self.device)
+        self.batching = Batching(batch_size, self.device)
+        given = model if isinstance(model, VisionModel) else load(model)
+        self.model = given.eval().to(self.device)
+        if speed != "exact":
+            from vision_tasks.inference.fast import prepare
+
+            self.model = prepare(self.model, speed, self.device)
+        self.speed = speed
         self.threshold = threshold
-        self.batch_size = batch_size
+        self.embed = embed
         if overlap is not None and tile is None:
             raise VisionTasksError("overlap is that of tiles: give tile=1024, say, as well.")
         if any(not 0 < scale <= 16 for scale in scales):
             raise VisionTasksError(f"scales must be factors above 0 and up to 16, not {tuple(scales)}.")
         tiling = None if tile is None else Tiling.of(tile, overlap)
-        self.looks = Looks(flip, tuple(scales), tiling, batch_size)
+        self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1)
         head = self.model.head_of("semantic")
         self._head = head if isinstance(head, SemanticHead) else None
         self._told_of_tiles = False
-        if self.looks != Looks(batch_size=batch_size):
+        if self.looks != Looks(batch_size=self.looks.batch_size):
             self._check_looks(tiling)
+
+    @property
+    def channels(self) -> int:
+        """Of the images that the model takes."""
+        return len(self.model.preprocess.mean)
 
     def _check_looks(self, tiling: Tiling | None) -> None:
         if self._head is None:
@@ -108,39 +116,79 @@ class Predictor:
     def __call__(self, source: ImageLike | list[ImageLike] | tuple[ImageLike, ...]) -> Prediction | list[Prediction]:
         """One image gives a prediction, a list of images a list. Predictions are on the CPU.
 
+        For folders and videos, and for more images than memory holds, there is `stream`.
+
         Raises:
             VisionTasksError: an image cannot be read, or has an unknown form.
         """
         if isinstance(source, (list, tuple)):
-            return list(self.stream(source))
-        return next(self.stream([source]))
+            return self.batching.run(
+                source, lambda part: self._predict([to_tensor(image, self.channels) for image in part])
+            )
+        return self.predict([to_tensor(source, self.channels)])[0]
 
-    def stream(self, images: Sequence[ImageLike] | Iterator[ImageLike]) -> Iterator[Prediction]:
-        """Predictions of images, one after another, holding no more than a batch of them."""
-        waiting: list[Tensor] = []
-        for image in images:
-            waiting.append(to_tensor(image, len(self.model.preprocess.mean)))
-            if len(waiting) == self.batch_size:
-                yield from self.predict(waiting)
-                waiting = []
-        if waiting:
-            yield from self.predict(waiting)
+    def stream(
+        self, source: Any, track: str | Tracker | None = None, ahead: int = 8, **options: Any
+    ) -> Iterator[tuple[Frame, Prediction]]:
+        """Frames and their predictions, one after another, holding no more than a few, however long the video.
 
-    def predict(self, images: Sequence[Tensor]) -> list[Prediction]:
-        """Predictions of (C, H, W) tensors as one batch, objects above the threshold, on the CPU.
+        Args:
+            source: an image, folder, pattern, zip or video file, a camera's number, the address of a stream; an array,
+                PIL image or tensor; a list, or anything that yields these (docs/video.md).
+            track: give objects numbers that stay from frame to frame (`Prediction.track_ids`): "bytetrack", "sort",
+                "ocsort", or a tracker of your own (docs/tracking.md).
+            ahead: frames that are decoded, on a thread of their own, before they are asked for.
+            options: of the tracker.
+
+        What cannot be read is left out and logged.
+
+        Raises:
+            VisionTasksError: a source is not there, or none of it can be read.
+        """
+        from vision_tasks.inference.sources import open_sources
+        from vision_tasks.inference.streaming import predict_sources, tracker_of
+
+        tracker = tracker_of(track, **options)
+        sources = open_sources(source if isinstance(source, (list, tuple)) else [source], self.channels)
+        return predict_sources(self, sources, tracker, ahead=ahead)
+
+    def predict(self, images: Sequence[Tensor], threshold: float | None = None) -> list[Prediction]:
+        """Predictions of (C, H, W) tensors, in batches, objects above the threshold, on the CPU.
 
         Of an image that is looked at more than once, or in tiles, the map is made by itself.
+
+        Args:
+            threshold: instead of the predictor's own.
         """
+        return self.batching.run(images, lambda part: self._predict(part, threshold))
+
+    def _predict(self, images: Sequence[Tensor], threshold: float | None = None) -> list[Prediction]:
+        """One batch."""
         with torch.inference_mode():
-            here = [image.to(self.device) for image in images]
+            here = [self._sent(image) for image in images]
             sizes = [self.model.preprocess.network_size((image.shape[-2], image.shape[-1])) for image in here]
             for image, size in zip(here, sizes, strict=True):
                 self._tell_tiles((image.shape[-2], image.shape[-1]), size)
             if all(self.looks.plain_at(size) for size in sizes):
-                predictions = self.model.predict(self.model.preprocess(here))
+                predictions = self._once(here)
             else:
                 predictions = [self._looked_at(image) for image in here]
-        return [p.filter(self.threshold).to("cpu") for p in predictions]
+            least = self.threshold if threshold is None else threshold
+            return [p.filter(least).to("cpu") for p in predictions]
+
+    def _once(self, images: Sequence[Tensor]) -> list[Prediction]:
+        """One look at each image, all in one pass."""
+        batch = self.model.preprocess(images)
+        if not self.embed:
+            return self.model.predict(batch)
+        features = self.model.features(batch.images)
+        return _with_embeddings(self.model, self.model.predict(batch, features), features, batch)
+
+    def _sent(self, image: Tensor) -> Tensor:
+        """The image on the device; to a GPU through pinned memory, without waiting."""
+        if self.device.type == "cuda" and image.device.type == "cpu":
+            return image.pin_memory().to(self.device, non_blocking=True)
+        return image.to(self.device)
 
     def _tell_tiles(self, size: Size, seen: Size) -> None:
         """Says, once, that an image larger than a tile, (height, width), is shrunk before it could be cut into any."""
@@ -166,82 +214,33 @@ class Predictor:
         if self.model.head_of("objects") is None:
             found = Prediction((image.shape[-2], image.shape[-1]), categories, semantic_categories=categories)
         else:
-            (found,) = self.model.predict(self.model.preprocess([image]))
+            (found,) = self._once([image])
         found = dataclasses.replace(found, semantic=predict_map(self.model, self._head, image, self.looks))
         return found if self.model.panoptic is None else with_panoptic(found, self.model.panoptic)
 
 
-def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """ "auto" is CUDA where there is one, else MPS, else the CPU.
+def _with_embeddings(
+    model: VisionModel, predictions: list[Prediction], features: dict[str, Tensor], batch: Batch
+) -> list[Prediction]:
+    """The predictions, which are on the original grid, with what their objects look like in the features."""
+    from vision_tasks.inference.appearance import embed
 
-    Raises:
-        VisionTasksError: no such device here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
-        raise VisionTasksError(f"The device {device!r} cannot be used here ({reason}). Try device='auto'.") from error
-    return chosen
-
-
-def to_tensor(image: Any, channels: int = 3) -> Tensor:
-    """Any `ImageLike` as a (C, H, W) tensor; files and PIL images are turned upright as viewers do.
-
-    Args:
-        channels: what the model takes. Grey is repeated for three channels, transparency is dropped; colours become
-            grey for one. Other numbers are left as they are: there is no telling what they mean.
-
-    Raises:
-        VisionTasksError: an unreadable file, or a form that is none of these.
-    """
-    if isinstance(image, (str, Path)):
-        image = read_image(image, channels=channels)
-    elif isinstance(image, Image.Image):
-        image = _pil_pixels(ImageOps.exif_transpose(image), channels)
-    if isinstance(image, np.ndarray):
-        image = image.astype(image.dtype.newbyteorder("="), copy=False)
-        if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
-            raise VisionTasksError(
-                f"An array must be (H, W, 3) RGB or (H, W) grey, uint8 or uint16, not {image.shape} {image.dtype}."
-            )
-        image = image[:, :, None] if image.ndim == 2 else image
-        # torch warns of arrays that cannot be written.
-        image = np.require(image, requirements=["C_CONTIGUOUS", "WRITEABLE"])
-        tensor = torch.from_numpy(image).permute(2, 0, 1)
-    elif isinstance(image, Tensor):
-        tensor = image
-    else:
-        raise VisionTasksError(f"An image must be a path, PIL image, array or tensor, not a {type(image).__name__}.")
-    if tensor.ndim != 3:
-        raise VisionTasksError(f"A tensor must be (C, H, W), not {tuple(tensor.shape)}.")
-    return _with_channels(tensor, channels)
+    if any(p.boxes is None for p in predictions):
+        return predictions
+    boxes = [
+        p.boxes * p.boxes.new_tensor(scale * 2) + p.boxes.new_tensor(offset * 2)
+        for p, scale, offset in zip(predictions, batch.scales, batch.offsets, strict=True)
+        if p.boxes is not None
+    ]
+    counts = [len(b) for b in boxes]
+    index = torch.arange(len(boxes), device=batch.images.device).repeat_interleave(
+        torch.tensor(counts, device=batch.images.device)
+    )
+    canvas: Size = (batch.images.shape[-2], batch.images.shape[-1])
+    made = embed(features, canvas, torch.cat(boxes), index).split(counts)
+    return [dataclasses.replace(p, embeddings=e) for p, e in zip(predictions, made, strict=True)]
 
 
-def _with_channels(image: Tensor, wanted: int) -> Tensor:
-    given = len(image)
-    if given == wanted:
-        return image
-    if wanted == 3:
-        return image.expand(3, -1, -1) if given == 1 else image[:3] if given == 4 else image
-    if wanted == 1 and given in (3, 4):
-        # The weights of ITU-R 601 in 1/65536, as files are read: what Pillow's "L" has.
-        red, green, blue = image[:3] if image.is_floating_point() else image[:3].to(torch.int64)
-        grey: Tensor = 19595 * red + 38470 * green + 7471 * blue
-        return (grey / 65536 if image.is_floating_point() else (grey + 0x8000 >> 16).to(image.dtype))[None]
-    return image
-
-
-def _pil_pixels(image: Image.Image, channels: int) -> np.ndarray:
-    """(H, W, C) uint8 of most modes; deeper ones, which PIL would cut at 255, as (H, W), uint16 if they fit."""
-    if image.mode[0] not in "IF":
-        return np.array(image if channels == 4 and image.mode in ("RGBA", "CMYK") else image.convert("RGB"))
-    values = np.array(image)
-    if values.dtype.kind == "i" and values.size and values.min() >= 0 and values.max() <= 65535:
-        return values.astype(np.uint16)
-    return values
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise VisionTasksError(f"threshold must be in 0..1, not {threshold}.")

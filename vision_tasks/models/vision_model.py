@@ -118,9 +118,13 @@ class VisionModel(nn.Module):
         """The head that detects objects, or draws semantic maps, if there is one."""
         return next((head for head in self.named_heads().values() if head.kind == kind), None)
 
-    def predict(self, batch: Batch) -> list[Prediction]:
-        """One prediction per image, in original pixels. Call in evaluation mode, under `torch.inference_mode()`."""
-        features = self.features(batch.images)
+    def predict(self, batch: Batch, features: dict[str, Tensor] | None = None) -> list[Prediction]:
+        """One prediction per image, in original pixels. Call in evaluation mode, under `torch.inference_mode()`.
+
+        features: of the batch, where they are known already.
+        """
+        if features is None:
+            features = self.features(batch.images)
         parts = [head.predict(features, batch) for head in self.named_heads().values()]
         merged = [
             _on_original_grid(_merged([part[i] for part in parts]), batch, i) for i in range(len(batch.original_sizes))
