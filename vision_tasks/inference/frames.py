@@ -18,7 +18,7 @@ class Frame:
         image: (H, W, C) uint8 or uint16, RGB where C is 3, upright.
         source: the file or address it came from, as it was given or found.
         name: what files written of it are called, without an ending; no two of a run have the same.
-        index: its number in its source, from 0: that of a video's frame, 0 of an image file.
+        index: its number in its source, from 0; what could not be read counts.
         time: seconds from the start of its video or stream; None of an image.
     """
 
@@ -38,6 +38,7 @@ class Source(ABC):
         length: how many frames there are, if that is known; an estimate for videos.
         rate: average frames per second, if there is such a thing.
         problems: what could not be read so far, each with its file; grows while iterating.
+        channels: what images are read as, 3 for RGB; may be set until reading begins.
     """
 
     name: str
@@ -45,7 +46,15 @@ class Source(ABC):
     length: int | None = None
     rate: float | None = None
     problems: list[str]
+    channels: int = 3
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """The frames, in order."""
+
+    def part(self, rank: int, ranks: int) -> Source | None:
+        """What process `rank` of `ranks` reads, the frames' `index` unchanged; None for nothing.
+
+        The first takes all of what cannot be divided, as a video cannot.
+        """
+        return self if rank == 0 else None
