@@ -1,0 +1,96 @@
+"""Models made ready for prediction: the same answers as the eager model's, and the eager model left alone."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.tiny_models import TINY, TINY_JOINT, TINY_MAPS, keep_all, tiny
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.fast import SPEEDS, half_precision, prepare
+from vision_tasks.inference.folding import is_batch_norm
+from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.structures import Prediction
+
+CPU = torch.device("cpu")
+NAMES = [*TINY, *TINY_MAPS, *TINY_JOINT]
+
+
+def picture(height: int = 90, width: int = 120, seed: int = 3) -> Tensor:
+    coarse = torch.rand(1, 3, 10, 10, generator=torch.Generator().manual_seed(seed))
+    return (F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0] * 255).to(torch.uint8)
+
+
+@cache
+def lively(name: str) -> VisionModel:
+    return tiny(name).eval() if name == "darknet" else keep_all(tiny(name))
+
+
+def predicted(model: VisionModel, image: Tensor) -> Prediction:
+    with torch.inference_mode():
+        return model.predict(model.preprocess([image]))[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exact_finds_the_same(name: str) -> None:
+    model = lively(name)
+    want, got = predicted(model, picture()), predicted(prepare(model, "exact", CPU), picture())
+    if want.boxes is not None:
+        assert got.boxes is not None
+        assert len(got) == len(want) > 10
+        torch.testing.assert_close(got.boxes, want.boxes, rtol=0, atol=1e-2)
+        torch.testing.assert_close(got.scores, want.scores, rtol=0, atol=1e-4)
+        assert (got.labels == want.labels).all()
+    if want.masks is not None:
+        assert got.masks is not None
+        torch.testing.assert_close(got.masks.grid, want.masks.grid, rtol=0, atol=1e-3)
+    if want.semantic is not None:
+        assert got.semantic is not None
+        assert (got.semantic == want.semantic).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fast_computes_nearly_the_same_maps(name: str) -> None:
+    """No further off than torch's own mixed precision, which knows nothing of folding."""
+    model = lively(name)
+    ready = prepare(model, "fast", CPU)
+    with torch.inference_mode():
+        batch = model.preprocess([picture()])
+        want, got = model.features(batch.images), ready.features(batch.images)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model.features(batch.images)
+    assert list(got) == list(want)
+    for level, expected in want.items():
+        assert got[level].dtype == half_precision(CPU)
+        error, usual = ((m[level].float() - expected).norm() / expected.norm() for m in (got, mixed))
+        assert error < 1.5 * usual, level
+    found = predicted(ready, picture())
+    for value in (found.boxes, found.scores):
+        assert value is None or (value.dtype == torch.float32 and value.isfinite().all())
+    if found.boxes is not None:
+        assert len(found) > 10
+
+
+def test_the_callers_model_is_left_alone() -> None:
+    model = tiny("mask_rcnn").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for speed in SPEEDS:
+        prepare(model, speed, CPU)
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_no_batch_norm_is_left_where_a_convolution_is_before_it() -> None:
+    for name in ("mask_rcnn_v2", "yolox", "lraspp", "unet"):
+        assert not any(is_batch_norm(module) for module in prepare(tiny(name), "exact", CPU).modules()), name
+
+
+def test_an_unknown_speed_is_refused() -> None:
+    with pytest.raises(VisionTasksError, match="exact, fast, max"):
+        prepare(tiny("fcos"), "quick", CPU)

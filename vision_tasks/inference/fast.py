@@ -1,0 +1,108 @@
+"""A model made ready for prediction alone: the same answers, or nearly, in less time."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.heads.semantic import Decoder
+from vision_tasks.inference.folding import fold
+from vision_tasks.inference.processor import cpu_bf16, keep_memory
+from vision_tasks.models.vision_model import VisionModel
+
+log = logging.getLogger("vision_tasks")
+
+SPEEDS = ("exact", "fast", "max")
+"""What `prepare` offers, by what it costs."""
+
+
+def prepare(model: VisionModel, speed: str, device: torch.device) -> VisionModel:
+    """A copy of the model for prediction on a device; the model itself is left alone and may go on training.
+
+    Batch norm is folded into the convolutions before it, and maps are channels-last. Thresholds, boxes, suppression and
+    masks are float32 at every speed.
+
+    Args:
+        model: any. speed: "exact": float32, the same arithmetic up to rounding, so the same detections.
+            "fast": convolutions and products in half precision where the processor has it, else as "exact", which is
+            said once. "max": also compiled, where a compiler is.
+        device: that the copy lies on.
+
+    Returns:
+        A model in evaluation mode whose `preprocess`, `features`, `predict` and heads work as before. It cannot be
+        trained, saved or exported.
+
+    Raises:
+        VisionTasksError: an unknown speed.
+    """
+    if speed not in SPEEDS:
+        raise VisionTasksError(f"speed must be one of {', '.join(SPEEDS)}, not {speed!r}.")
+    if device.type == "cpu":
+        keep_memory()
+    ready = copy.deepcopy(model).eval().requires_grad_(False).float()
+    fold(ready)
+    dtype = torch.float32 if speed == "exact" else half_precision(device)
+    if speed != "exact" and dtype is torch.float32:
+        log.warning("%s", describe_speed(device))
+    ready.to(device).to(memory_format=torch.channels_last)
+    _take_images_as(ready, dtype)
+    if dtype != torch.float32:
+        _lower(ready, dtype)
+    return ready
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """The dtype that convolutions are fastest in without losing range; float32 where nothing is faster."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and cpu_bf16() and torch.backends.mkldnn.is_available():
+        return torch.bfloat16
+    return torch.float32
+
+
+def describe_speed(device: torch.device) -> str:
+    """One sentence on what "fast" is on this device."""
+    dtype = half_precision(device)
+    if device.type == "cpu":
+        if dtype == torch.bfloat16:
+            return f"This processor has {cpu_bf16()}: speed=fast computes in bfloat16."
+        return (
+            f"This processor ({torch.backends.cpu.get_cpu_capability()}) has neither AMX nor AVX512-BF16: speed=fast "
+            "computes in float32, as exact does."
+        )
+    if dtype == torch.float32:
+        return f"On {device.type} speed=fast computes in float32, as exact does."
+    return f"On {device.type} speed=fast computes in {str(dtype).removeprefix('torch.')}."
+
+
+def _take_images_as(model: VisionModel, dtype: torch.dtype) -> None:
+    """Let the backbone read images channels-last in this dtype, however they come."""
+
+    def converted(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        images, *rest = inputs
+        return (images.to(dtype=dtype, memory_format=torch.channels_last), *rest)
+
+    model.backbone.register_forward_pre_hook(converted)
+
+
+def _lower(model: VisionModel, dtype: torch.dtype) -> None:
+    """Let convolutions and products work in half precision; statistics, anchors and what is scored stay float32."""
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            module.to(dtype)
+            module.register_forward_pre_hook(_cast_to(dtype))
+        elif isinstance(module, Decoder):
+            module.register_forward_hook(_as_float32)
+
+
+def _cast_to(dtype: torch.dtype) -> Any:
+    return lambda _, inputs: tuple(x.to(dtype) if isinstance(x, Tensor) else x for x in inputs)
+
+
+def _as_float32(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.float()
