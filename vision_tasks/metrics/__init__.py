@@ -1,4 +1,4 @@
-"""Metrics: COCO mean average precision, semantic and panoptic segmentation.
+"""Metrics: COCO mean average precision, semantic and panoptic segmentation, tracking.
 
 Names are imported when first used, so that `import vision_tasks.metrics` costs nothing.
 """
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vision_tasks.metrics.panoptic_summary import PanopticSummary as PanopticSummary
     from vision_tasks.metrics.semantic import SemanticMetric as SemanticMetric
     from vision_tasks.metrics.semantic_summary import SemanticSummary as SemanticSummary
+    from vision_tasks.metrics.tracking import TrackingSummary as TrackingSummary
+    from vision_tasks.metrics.tracking import tracking_evaluate as tracking_evaluate
 
 _HOME = {
     "CocoMetric": "coco",
@@ -34,10 +36,12 @@ _HOME = {
     "PanopticSummary": "panoptic_summary",
     "SemanticMetric": "semantic",
     "SemanticSummary": "semantic_summary",
+    "TrackingSummary": "tracking",
     "coco_evaluate": "coco_files",
     "coco_summarize": "coco_files",
     "read_results": "coco_results",
     "results_of": "coco_results",
+    "tracking_evaluate": "tracking",
     "write_results": "coco_results",
 }
 
