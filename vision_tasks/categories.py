@@ -65,6 +65,10 @@ class Categories:
     is_thing: tuple[bool, ...]
     colors: tuple[Color, ...]
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Categories:
+        """Itself: nothing in it can change, and copies of a model go on comparing by identity."""
+        return self
+
     def __post_init__(self) -> None:
         k = len(self.names)
         if not (len(self.ids) == len(self.is_thing) == len(self.colors) == k):

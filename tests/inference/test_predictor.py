@@ -149,7 +149,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(caplog: pytest.LogCapture
     images = [picture(40, 40, i) for i in range(7)]
     predictor = vt.Predictor(tiny_model(score_threshold=0.01), device="cpu", threshold=0, batch_size=4)
     expected = predictor(images)
-    whole, batches = predictor.model.predict, []
+    whole, batches = predictor._ready.predict, []
 
     def scarce(batch: Any, *rest: Any) -> Any:
         batches.append(len(batch))
@@ -157,14 +157,14 @@ def test_memory_that_does_not_suffice_halves_the_batch(caplog: pytest.LogCapture
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
         return whole(batch, *rest)
 
-    predictor.model.predict = scarce  # type: ignore[method-assign]
+    predictor._ready.predict = scarce  # type: ignore[method-assign]
     found = predictor(images)
     assert batches == [4, 2, 2, 2, 1]
     assert "4 images at once: going on with 2" in caplog.text
     assert len(found) == 7
     for one, two in zip(expected, found, strict=True):
         torch.testing.assert_close(one.scores[:5], two.scores[:5], rtol=0, atol=1e-4)
-    predictor.model.predict = lambda *_: scarce([0, 0, 0])  # type: ignore[method-assign]
+    predictor._ready.predict = lambda *_: scarce([0, 0, 0])  # type: ignore[method-assign]
     with pytest.raises(vt.VisionTasksError, match=r"One image alone is too large for the memory of cpu.*tiles"):
         predictor(images[0])
 
@@ -175,7 +175,7 @@ def test_errors_of_the_model_are_not_taken_for_scarce_memory() -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    predictor.model.predict = broken  # type: ignore[method-assign]
+    predictor._ready.predict = broken  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         predictor([picture(), picture()])
     assert predictor.batching.size == 4

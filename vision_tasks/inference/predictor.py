@@ -14,6 +14,7 @@ from torch import Tensor
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.semantic import SemanticHead
 from vision_tasks.inference.batching import Batching, choose_device
+from vision_tasks.inference.fast import prepare
 from vision_tasks.inference.pixels import ImageLike, to_tensor
 from vision_tasks.inference.semantic import Looks, predict_map, tile_stride
 from vision_tasks.inference.sliding import Tiling
@@ -35,7 +36,7 @@ class Predictor:
     so batch-mates change a prediction slightly.
 
     Args:
-        model: a model, or the path of a checkpoint.
+        model: a model, of which a copy is made and which may go on training, or the path of a checkpoint.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device.
         threshold: objects with lower scores are left out, 0..1. 0 keeps all that the model gives. Maps are as the model
             decides them.
@@ -52,6 +53,9 @@ class Predictor:
         flip: semantic maps are the mean of those of the image and of its mirror image.
         scales: semantic maps are the mean of those at these multiples of the model's own image size.
         embed: predictions say what each object looks like (`Prediction.embeddings`), for trackers.
+
+    Attributes:
+        model: as it was given or read. speed, threshold, batching, device: as above.
 
     Raises:
         VisionTasksError: a value out of range, a device that is not there, a checkpoint that cannot be read, or one of
@@ -75,11 +79,8 @@ class Predictor:
         self.device = choose_device(device)
         self.batching = Batching(batch_size, self.device)
         given = model if isinstance(model, VisionModel) else load(model)
-        self.model = given.eval().to(self.device)
-        if speed != "exact":
-            from vision_tasks.inference.fast import prepare
-
-            self.model = prepare(self.model, speed, self.device)
+        self.model = given
+        self._ready = prepare(given, speed, self.device)
         self.speed = speed
         self.threshold = threshold
         self.embed = embed
@@ -89,7 +90,7 @@ class Predictor:
             raise VisionTasksError(f"scales must be factors above 0 and up to 16, not {tuple(scales)}.")
         tiling = None if tile is None else Tiling.of(tile, overlap)
         self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1)
-        head = self.model.head_of("semantic")
+        head = self._ready.head_of("semantic")
         self._head = head if isinstance(head, SemanticHead) else None
         self._told_of_tiles = False
         if self.looks != Looks(batch_size=self.looks.batch_size):
@@ -98,7 +99,7 @@ class Predictor:
     @property
     def channels(self) -> int:
         """Of the images that the model takes."""
-        return len(self.model.preprocess.mean)
+        return len(self._ready.preprocess.mean)
 
     def _check_looks(self, tiling: Tiling | None) -> None:
         if self._head is None:
@@ -107,7 +108,7 @@ class Predictor:
                 "Leave them out."
             )
         if tiling is not None:
-            tiling.check_stride(tile_stride(self.model.preprocess))
+            tiling.check_stride(tile_stride(self._ready.preprocess))
 
     @overload
     def __call__(self, source: ImageLike) -> Prediction: ...
@@ -166,7 +167,7 @@ class Predictor:
         """One batch."""
         with torch.inference_mode():
             here = [self._sent(image) for image in images]
-            sizes = [self.model.preprocess.network_size((image.shape[-2], image.shape[-1])) for image in here]
+            sizes = [self._ready.preprocess.network_size((image.shape[-2], image.shape[-1])) for image in here]
             for image, size in zip(here, sizes, strict=True):
                 self._tell_tiles((image.shape[-2], image.shape[-1]), size)
             if all(self.looks.plain_at(size) for size in sizes):
@@ -178,11 +179,11 @@ class Predictor:
 
     def _once(self, images: Sequence[Tensor]) -> list[Prediction]:
         """One look at each image, all in one pass."""
-        batch = self.model.preprocess(images)
+        batch = self._ready.preprocess(images)
         if not self.embed:
-            return self.model.predict(batch)
-        features = self.model.features(batch.images)
-        return _with_embeddings(self.model, self.model.predict(batch, features), features, batch)
+            return self._ready.predict(batch)
+        features = self._ready.features(batch.images)
+        return _with_embeddings(self._ready.predict(batch, features), features, batch)
 
     def _sent(self, image: Tensor) -> Tensor:
         """The image on the device; to a GPU through pinned memory, without waiting."""
@@ -211,17 +212,15 @@ class Predictor:
         """Objects from one look at the whole image, the map from all looks."""
         assert self._head is not None
         categories = self._head.categories
-        if self.model.head_of("objects") is None:
+        if self._ready.head_of("objects") is None:
             found = Prediction((image.shape[-2], image.shape[-1]), categories, semantic_categories=categories)
         else:
             (found,) = self._once([image])
-        found = dataclasses.replace(found, semantic=predict_map(self.model, self._head, image, self.looks))
-        return found if self.model.panoptic is None else with_panoptic(found, self.model.panoptic)
+        found = dataclasses.replace(found, semantic=predict_map(self._ready, self._head, image, self.looks))
+        return found if self._ready.panoptic is None else with_panoptic(found, self._ready.panoptic)
 
 
-def _with_embeddings(
-    model: VisionModel, predictions: list[Prediction], features: dict[str, Tensor], batch: Batch
-) -> list[Prediction]:
+def _with_embeddings(predictions: list[Prediction], features: dict[str, Tensor], batch: Batch) -> list[Prediction]:
     """The predictions, which are on the original grid, with what their objects look like in the features."""
     from vision_tasks.inference.appearance import embed
 
