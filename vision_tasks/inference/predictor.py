@@ -147,11 +147,11 @@ class Predictor:
             VisionTasksError: a source is not there, or none of it can be read.
         """
         from vision_tasks.inference.sources import open_sources
-        from vision_tasks.inference.streaming import predict_sources, tracker_of
+        from vision_tasks.inference.streaming import predict_sources, trackers_of
 
-        tracker = tracker_of(track, **options)
+        trackers = trackers_of(track, **options)
         sources = open_sources(source if isinstance(source, (list, tuple)) else [source], self.channels)
-        return predict_sources(self, sources, tracker, ahead=ahead)
+        return predict_sources(self, sources, trackers, ahead)
 
     def predict(self, images: Sequence[Tensor], threshold: float | None = None) -> list[Prediction]:
         """Predictions of (C, H, W) tensors, in batches, objects above the threshold, on the CPU.

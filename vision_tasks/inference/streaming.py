@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vision_tasks.errors import VisionTasksError
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("vision_tasks")
 
 
-def tracker_of(track: str | Tracker | None, **options: Any) -> Tracker | None:
-    """The tracker of a name; one that is one already is returned as it is.
+Trackers = Callable[[Source], "Tracker | None"]
+"""The tracker of a source, new or begun anew; None follows nothing."""
+
+
+def trackers_of(track: str | Tracker | None, **options: Any) -> Trackers:
+    """Trackers by name, made for each source's frame rate; or one that is there already.
+
+    Args:
+        options: of the named tracker; `rate`, if it is given, stands for all sources.
 
     Raises:
         VisionTasksError: no such tracker or option, or options without a name.
@@ -30,39 +37,44 @@ def tracker_of(track: str | Tracker | None, **options: Any) -> Tracker | None:
     if isinstance(track, str):
         from vision_tasks.inference.tracking.registry import create_tracker
 
-        return create_tracker(track, **options)
+        create_tracker(track, **options)  # mistakes are told before anything is read
+        return lambda source: create_tracker(track, **({"rate": source.rate} if source.rate else {}) | options)
     if options:
         raise VisionTasksError(f"{', '.join(options)}: options of a tracker, but track names none.")
-    return track
+
+    def given(_: Source) -> Tracker | None:
+        if track is not None:
+            track.reset()
+        return track
+
+    return given
 
 
 def predict_sources(
     predictor: Predictor,
     sources: Sequence[Source],
-    tracker: Tracker | None = None,
+    trackers: Trackers | None = None,
     ahead: int = 8,
     times: StageTimes | None = None,
 ) -> Iterator[tuple[Frame, Prediction]]:
     """All frames of all sources, in order, each with what was found on it.
 
     Args:
-        tracker: begins anew with every source. What it follows is kept, whatever it scores.
+        trackers: who follows the objects of each source. What is followed is kept, whatever it scores.
         ahead: frames decoded before they are asked for. times: adds up what stages take.
 
     Raises:
         VisionTasksError: a source cannot be read at all.
     """
     times = StageTimes() if times is None else times
-    if tracker is not None and predictor.model.head_of("objects") is None:
-        raise VisionTasksError("There is nothing to track: this model draws maps, and finds no objects.")
-    if tracker is not None and tracker.needs_embeddings:
-        predictor.embed = True
     for source in sources:
-        if tracker is not None:
-            tracker.reset(source.rate)
+        tracker = None if trackers is None else trackers(source)
+        if tracker is not None and predictor.model.head_of("objects") is None:
+            raise VisionTasksError("There is nothing to track: this model draws maps, and finds no objects.")
+        predictor.embed = predictor.embed or (tracker is not None and tracker.needs_embeddings)
         # Somebody is waiting for what a camera sees now: no stale frames, no batches.
         live = source.kind == "live"
-        with contextlib.closing(read_ahead(_timed(source, times), 1 if live else ahead)) as frames:
+        with contextlib.closing(read_ahead(times.each("decode", source), 1 if live else ahead)) as frames:
             while batch := list(itertools.islice(frames, 1 if live else predictor.batching.size or 1)):
                 yield from zip(batch, _predicted(predictor, batch, tracker, times), strict=True)
 
@@ -81,13 +93,3 @@ def _predicted(
         with times.measure("track"):
             tracked = tracker.update(prediction, frame)
         yield tracked
-
-
-def _timed(frames: Iterable[Frame], times: StageTimes) -> Iterator[Frame]:
-    iterator = iter(frames)
-    while True:
-        with times.measure("decode"):
-            frame = next(iterator, None)
-        if frame is None:
-            return
-        yield frame
