@@ -54,6 +54,10 @@ class Table(ABC):
     def record(self, result: Result) -> Any:
         """What is to be written of one frame, in JSON's types; None for nothing."""
 
+    def late(self) -> list[tuple[tuple[int, ...], Any]]:
+        """Records that are known after the last frame only, with their order."""
+        return []
+
     def state(self) -> Any:
         """What the file has beside its records, known after the last of them; None for nothing."""
         return None
@@ -93,7 +97,9 @@ class Whole(Output):
             self.table.write(record)
 
     def close(self, stopped: bool = False) -> None:
-        """Finish the table."""
+        """Write what is known at the end, and finish the table."""
+        for _, record in self.table.late():
+            self.table.write(record)
         self.table.finish()
 
 
@@ -103,7 +109,6 @@ class Part(Output):
 
     def __init__(self, table: Table, rank: int) -> None:
         self.table = table
-        self.frames = 0
         path = part_path(table.out, table.name, rank)
         # Of an earlier run: if this one ends early, nobody is to take it for this one's.
         path.unlink(missing_ok=True)
@@ -115,11 +120,12 @@ class Part(Output):
         record = self.table.record(result)
         if record is not None:
             self._file.write(line_of([result.order, record]))
-            self.frames += 1
 
     def close(self, stopped: bool = False) -> None:
         """Say how it ended, and finish the file."""
-        self._file.write(line_of({"frames": self.frames, "stopped": stopped, "state": self.table.state()}))
+        for order, record in self.table.late():
+            self._file.write(line_of([order, record]))
+        self._file.write(line_of({"stopped": stopped, "state": self.table.state()}))
         self._file.finish()
 
 

@@ -53,7 +53,8 @@ def write_file(path: Path, content: bytes | str) -> None:
     Raises:
         VisionTasksError: no room, or nothing may be written there.
     """
-    part = temporary(path)
+    # Several processes may write the same file at once.
+    part = temporary(path.with_name(f"{path.name}.{os.getpid()}"))
     try:
         part.write_bytes(content if isinstance(content, bytes) else as_bytes(content))
         os.replace(part, path)
@@ -96,6 +97,10 @@ class RecordFile:
         except OSError as error:
             refuse(path, error)
 
+    def rest(self) -> None:
+        """Give the file back to the system until the next record: of many files only one need be open."""
+        self._file.close()
+
     def write(self, record: bytes | str) -> None:
         """Append a record, all of it or nothing.
 
@@ -105,11 +110,15 @@ class RecordFile:
         rest = memoryview(record if isinstance(record, bytes) else as_bytes(record))
         size = len(rest)
         try:
+            if self._file.closed:
+                self._file = self.part.open("r+b", buffering=0)
+                self._file.seek(self._end)
             while len(rest):
                 rest = rest[self._file.write(rest) :]
         except BaseException as error:
-            self._file.truncate(self._end)
-            self._file.seek(self._end)
+            if not self._file.closed:
+                self._file.truncate(self._end)
+                self._file.seek(self._end)
             if isinstance(error, OSError):
                 refuse(self.path, error)
             raise

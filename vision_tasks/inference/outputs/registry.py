@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.outputs.base import Output, Part, Table, Whole
 from vision_tasks.inference.outputs.coco import Coco
+from vision_tasks.inference.outputs.crops import Crops, Cutouts
+from vision_tasks.inference.outputs.csv_rows import Csv
 from vision_tasks.inference.outputs.files import make_folder
+from vision_tasks.inference.outputs.instances import Instances, MaskFiles
 from vision_tasks.inference.outputs.json_lines import JsonLines
 from vision_tasks.inference.outputs.label_png import mask_type
+from vision_tasks.inference.outputs.labelme import Labelme
 from vision_tasks.inference.outputs.maps import Maps
+from vision_tasks.inference.outputs.mot import Mot
 from vision_tasks.inference.outputs.panoptic import PanopticFiles
 from vision_tasks.inference.outputs.result import Result
+from vision_tasks.inference.outputs.sheet import Sheet
+from vision_tasks.inference.outputs.yolo import Yolo, YoloWithConfidence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +34,18 @@ if TYPE_CHECKING:
 OUTPUTS: dict[str, Callable[[Path], Output | Table]] = {
     "jsonl": JsonLines,
     "coco": Coco,
+    "csv": Csv,
+    "yolo": Yolo,
+    "yolo-conf": YoloWithConfidence,
+    "labelme": Labelme,
+    "mot": Mot,
+    "masks": MaskFiles,
     "maps": Maps,
+    "instances": Instances,
     "panoptic": PanopticFiles,
+    "crops": Crops,
+    "cutouts": Cutouts,
+    "sheet": Sheet,
 }
 """Form by name: makes an `Output`, or a `Table`, from the folder of results."""
 
@@ -43,6 +60,7 @@ class Outputs:
     def __init__(self, outputs: Sequence[Output]) -> None:
         self._outputs = list(outputs)
         self._open = True
+        self._last: tuple[int, ...] | None = None
         self.frames = self.objects = 0
 
     @property
@@ -71,7 +89,11 @@ class Outputs:
             VisionTasksError: no room on the disk, or a result that a form has no words for.
         """
         place = self.frames if order is None else order
-        result = Result(frame, prediction, place if isinstance(place, tuple) else (place,), drawn)
+        place = place if isinstance(place, tuple) else (place,)
+        if self._last is not None and place <= self._last:
+            raise ValueError(f"Outputs.add: order {place} comes after {self._last}; it must ascend")
+        self._last = place
+        result = Result(frame, prediction, place, drawn)
         self.frames += 1
         self.objects += len(prediction)
         for output in self._outputs:
@@ -110,7 +132,7 @@ class Outputs:
 
 
 def check_forms(forms: Sequence[str]) -> list[str]:
-    """The forms asked for, each once; none for "none".
+    """The forms asked for, each file once; none for "none".
 
     Raises:
         VisionTasksError: a form that is not known, or "none" beside others.
@@ -123,6 +145,10 @@ def check_forms(forms: Sequence[str]) -> list[str]:
         raise VisionTasksError(
             f"There is no output form {', '.join(map(repr, unknown))}. Choose of {', '.join(OUTPUTS)}, or none alone."
         )
+    twice = {"masks": {"maps", "instances"}, "yolo-conf": {"yolo"}}
+    for form, within in twice.items():
+        if form in wanted:
+            wanted = [other for other in wanted if other not in within]
     return wanted
 
 
