@@ -117,6 +117,25 @@ def predict(
     raise typer.Exit(run(checkpoint, sources, out, threshold, form, draw, device, tile, overlap, flip, scales))
 
 
+@app.command("evaluate-tracks")
+def evaluate_tracks(
+    truth: Annotated[Path, typer.Argument(help="a gt.txt, a sequence's folder, or a folder of sequences")],
+    results: Annotated[Path, typer.Argument(help="a MOTChallenge result file, or a folder of NAME.txt")],
+    rules: Annotated[
+        str, typer.Option(help="what is not judged: mot16, mot17, mot20, or plain for MOT15 and other data")
+    ] = "mot17",
+    category: Annotated[int | None, typer.Option(help="class to be judged by the rules plain; all if left out")] = None,
+    annotated_only: Annotated[
+        bool, typer.Option("--annotated-only", help="leave out tracks after the last frame that has truth")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all numbers")] = None,
+) -> None:
+    """Judge tracks in MOTChallenge's form: HOTA, MOTA, IDF1 and their like, as TrackEval computes them."""
+    from vision_tasks.cli.evaluate_tracks import run
+
+    run(truth, results, rules, category, annotated_only, out)
+
+
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="show this model's options instead of the table")] = None,
