@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vision_tasks import metrics
     from vision_tasks.errors import VisionTasksError
+    from vision_tasks.inference.connectors import to_coco, to_labelme, to_pandas, to_supervision
     from vision_tasks.inference.predictor import Predictor
     from vision_tasks.models.checkpoint import load, save
     from vision_tasks.models.registry import MODELS, create_model, list_models
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _WHERE = {
     "VisionTasksError": "vision_tasks.errors",
     "Predictor": "vision_tasks.inference.predictor",
+    "to_coco": "vision_tasks.inference.connectors",
+    "to_labelme": "vision_tasks.inference.connectors",
+    "to_pandas": "vision_tasks.inference.connectors",
+    "to_supervision": "vision_tasks.inference.connectors",
     "load": "vision_tasks.models.checkpoint",
     "save": "vision_tasks.models.checkpoint",
     "MODELS": "vision_tasks.models.registry",
@@ -49,6 +54,10 @@ __all__ = [
     "load",
     "metrics",
     "save",
+    "to_coco",
+    "to_labelme",
+    "to_pandas",
+    "to_supervision",
 ]
 
 

@@ -31,7 +31,7 @@ class Labelme(Output):
             return
         make_folder(self.folder)
         content = to_labelme(result.prediction, self._picture(result), rles=result.rles)
-        write_file(self.folder / f"{result.stem}.json", json.dumps(content, ensure_ascii=False, indent=1))
+        write_file(self.folder / f"{result.stem}.json", json.dumps(content, ensure_ascii=False) + "\n")
         self.written = ["labelme/*.json"]
 
     def close(self, stopped: bool = False) -> None:
