@@ -19,7 +19,7 @@ def run(checkpoint: Path, options: list[str], split: str, out: Path | None, devi
     """
     from vision_tasks.config import TrainConfig, load_config
     from vision_tasks.errors import VisionTasksError
-    from vision_tasks.inference.predictor import choose_device
+    from vision_tasks.inference.batching import choose_device
     from vision_tasks.metrics.coco_results import write_results
     from vision_tasks.models.checkpoint import load
     from vision_tasks.training.evaluation import default_data, evaluate

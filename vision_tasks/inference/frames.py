@@ -38,7 +38,6 @@ class Source(ABC):
         length: how many frames there are, if that is known; an estimate for videos.
         rate: average frames per second, if there is such a thing.
         problems: what could not be read so far, each with its file; grows while iterating.
-        channels: what images are read as, 3 for RGB; may be set until reading begins.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Source(ABC):
     length: int | None = None
     rate: float | None = None
     problems: list[str]
-    channels: int = 3
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

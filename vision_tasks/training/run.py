@@ -24,7 +24,7 @@ from rich.console import Console
 from vision_tasks.config import Config, TrainConfig, to_yaml
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.predictor import choose_device
+from vision_tasks.inference.batching import choose_device
 from vision_tasks.models.multi_head import chosen_categories
 from vision_tasks.models.registry import model_kinds
 from vision_tasks.training.building import model_for, resumed_model
