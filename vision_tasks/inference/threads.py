@@ -30,7 +30,7 @@ class _End:
         self.error = error
 
 
-class _Thread:
+class Waitable:
     """A daemon thread that can be waited for again after Ctrl-C has interrupted the waiting.
 
     `threading.Thread.join`, interrupted, takes the thread for ended (Python before 3.13).
@@ -100,7 +100,7 @@ def _read_ahead(items: Iterable[T], places: SimpleQueue[None]) -> Iterator[T]:
         else:
             read.put(_End())
 
-    thread = _Thread(work, "read ahead")
+    thread = Waitable(work, "read ahead")
     try:
         thread.start()
         while not isinstance(item := read.get(), _End):
@@ -157,7 +157,7 @@ class Behind(Generic[T]):
         self._closed = False
         self._error: BaseException | None = None
         self._told = False
-        self._thread = _Thread(self._run, "behind")
+        self._thread = Waitable(self._run, "behind")
         try:
             self._thread.start()
         except BaseException:

@@ -1,0 +1,280 @@
+"""Writing pictures to a video file that plays, whatever ends the writing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import av
+import cv2
+import numpy as np
+
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.threads import Behind, Waitable
+from vision_tasks.inference.video_audio import Audio
+from vision_tasks.inference.video_clock import MILLISECONDS, Clock, checked_rate
+from vision_tasks.inference.video_codecs import container_of, find_codec, quiet_encoders
+
+WAITING = 2  # frames between the caller and the encoder
+BT709 = 1  # the number of these primaries, of this transfer curve and of this matrix in ITU-T H.273
+LIMITED = 1  # FFmpeg's AVCOL_RANGE_MPEG: luma from 16 to 235
+
+
+class VideoWriter:
+    """Encodes frames one by one: 4:2:0, BT.709 and tagged as such, so that browsers play it in the right colours.
+
+    Nothing is on disk before the first frame. The file grows under a hidden temporary name and gets its own name when
+    it is closed, complete, with its index in front, so that browsers begin before they have all of it. Use it with `with`:
+    after an error and after Ctrl-C, too, what was written is finished. Where the disk is full or the encoder fails,
+    nothing stays.
+
+    A side that is odd gains a row or a column that repeats the last, as 4:2:0 needs even ones. Frames of another size
+    than the first are fitted into the first's with black bars, and `problems` says so once.
+
+    Args:
+        path: .mp4, .mov, .mkv or .webm, as the codec allows; its folder is made. A file that is there is replaced.
+        rate: frames per second, above 0 and at most 1000: how long the last frame stays, and those without a time.
+            None: 30.
+        size: (height, width) of the video in pixels; None: that of the first frame.
+        codec: one of `video_codecs.VIDEO_CODECS`, if available.
+        quality: 0 (smallest file) to 100 (nearly without loss).
+        audio_from: a video whose sound is kept: copied as it is, or encoded anew where the file cannot have its codec.
+
+    Attributes:
+        frames: how many were written so far.
+        problems: what did not go as it should and did not stop the writing.
+
+    Raises:
+        VisionTasksError: codec, ending, rate, size or quality cannot be had, or the video would overwrite `audio_from`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        rate: float | None,
+        size: tuple[int, int] | None = None,
+        codec: str = "h264",
+        quality: int = 70,
+        audio_from: str | Path | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.frames = 0
+        self.problems: list[str] = []
+        self._codec = find_codec(codec)
+        self._kind = container_of(self.path, codec)
+        self._rate = checked_rate(self.path, rate)
+        if not 0 <= quality <= 100:
+            raise VisionTasksError(f"{self.path}: a quality lies between 0 and 100, not at {quality}")
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise VisionTasksError(f"{self.path}: a video's size is (height, width), each at least 1, not {size}")
+        self._quality = quality
+        self._size = size
+        self._audio_from = Path(audio_from) if audio_from is not None else None
+        if self._audio_from is not None and self._audio_from.resolve() == self.path.resolve():
+            raise VisionTasksError(
+                f"{self.path}: would overwrite the video that its sound comes from; name another file"
+            )
+        self._temporary = self.path.with_name(f".{self.path.name}.part")
+        self._container: av.container.OutputContainer | None = None
+        self._audio: Audio | None = None
+        self._closed = False
+        self._error: BaseException | None = None
+        self._behind: Behind[av.VideoFrame | None] | None = None
+        self._told = False
+        self._clock = Clock(self._rate, MILLISECONDS if self._kind in ("matroska", "webm") else self._codec.ticks)
+
+    def write(self, picture: np.ndarray, time: float | None = None) -> None:
+        """Hand over one frame; a thread encodes it, so that an error may come with a later frame or with `close`.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, or (H, W) grey. It may be changed after the call.
+            time: seconds since some beginning; the first frame's becomes 0. Frames follow each other in the order in
+                which they are written: a time that is not later than the last is put right behind it, and one that lies
+                more than a second back (or more than four hours ahead) begins a new count, 1 / rate after the last.
+                None: 1 / rate after the last.
+
+        Raises:
+            VisionTasksError: the picture is none, the file cannot be written, or the encoder fails; nothing stays then.
+            RuntimeError: after `close`.
+        """
+        if self._closed:
+            raise RuntimeError(f"{self.path}: write after close")
+        if time is not None and not math.isfinite(time):
+            raise VisionTasksError(f"{self.path}: a frame's time is a number of seconds, not {time}")
+        picture = self._even(self._fitted(_checked(self.path, picture)))
+        with self._nothing_half_done(av.FFmpegError, OSError):
+            if self._behind is None:
+                self._open(picture.shape[1], picture.shape[0], time or 0.0)
+                self._behind = Behind(self._encode, WAITING)
+            frame = av.VideoFrame.from_numpy_buffer(picture, "rgb24").reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
+            frame.colorspace = frame.color_primaries = frame.color_trc = BT709
+            frame.color_range = LIMITED
+            frame.pts, frame.time_base, frame.duration = self._clock.place(time), self._clock.base, self._clock.step
+            self._behind.put(frame)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Calling again does nothing; without frames there is no file.
+
+        Ctrl-C while it does so is heeded when it has; a second one leaves no file.
+
+        Raises:
+            VisionTasksError: the file cannot be written; nothing stays then.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._behind is None:
+            self._abandon()
+            self.problems.append(f"{self.path}: not written, as there was no frame")
+            return
+        with self._nothing_half_done(BaseException):
+            finishing = Waitable(self._finish, "finish video")
+            interrupted = _patiently(self._behind.close)
+            finishing.start()
+            interrupted = _patiently(lambda: finishing.wait(None)) or interrupted
+            if self._error is not None:
+                raise self._error
+        if interrupted is not None:
+            raise interrupted
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except VisionTasksError as raised:
+            if error is None:
+                raise
+            error.add_note(str(raised))
+
+    def _open(self, width: int, height: int, start: float) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        quiet_encoders()
+        options = {"movflags": "+faststart"} if self._kind in ("mp4", "mov") else {}
+        container = av.open(str(self._temporary), "w", format=self._kind, options=options)
+        self._container = container
+        stream = container.add_stream(
+            self._codec.encoder, rate=self._clock.rate, options=self._codec.options(self._quality)
+        )
+        assert isinstance(stream, av.VideoStream)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base = self._clock.base
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = LIMITED
+        context.thread_count = 0  # as many as it likes
+        self._stream = stream
+        if self._audio_from is not None:
+            self._audio = Audio(self._audio_from, container, self._kind, start, self.problems)
+        container.start_encoding()
+
+    # Both run in other threads: Ctrl-C, which is raised in the main one, cannot come between a packet and the file.
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        assert self._container is not None
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+        if self._audio is not None and frame is not None and frame.pts is not None:
+            self._audio.write_until(float((frame.pts + frame.duration) * self._clock.base))
+
+    def _finish(self) -> None:
+        assert self._container is not None
+        try:
+            if self._audio is not None:
+                self._audio.finish(self._clock.end)
+            self._encode(None)
+            self._container.close()
+            os.replace(self._temporary, self.path)
+        except BaseException as error:
+            self._error = error
+
+    @contextlib.contextmanager
+    def _nothing_half_done(self, *kinds: type[BaseException]) -> Iterator[None]:
+        try:
+            yield
+        except kinds as error:
+            self._abandon()
+            if not isinstance(error, (av.FFmpegError, OSError)):
+                raise
+            raise VisionTasksError(f"{self.path}: cannot write the video: {_reason(error)}") from error
+
+    def _abandon(self) -> None:
+        self._closed = True
+        with contextlib.suppress(Exception):
+            if self._behind is not None:
+                self._behind.close(drop=True)
+        if self._audio is not None:
+            self._audio.close()
+        with contextlib.suppress(Exception):
+            if self._container is not None:
+                self._container.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) of the video's size: with black bars where the shape differs."""
+        if self._size is None:
+            self._size = picture.shape[:2]
+        height, width = self._size
+        if picture.shape[:2] == self._size:
+            return picture
+        if not self._told:
+            self._told = True
+            self.problems.append(
+                f"{self.path}: frame {self.frames} has {picture.shape[1]}×{picture.shape[0]} pixels, the video "
+                f"{width}×{height}; it is fitted in, as are all that differ"
+            )
+        scale = min(height / picture.shape[0], width / picture.shape[1])
+        inner = max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        canvas = np.zeros((height, width, 3), np.uint8)
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(picture, inner[::-1], interpolation=way)
+        return canvas
+
+    def _even(self, picture: np.ndarray) -> np.ndarray:
+        """Contiguous, with even sides that the encoder takes: the last row and column are repeated."""
+        height, width = picture.shape[:2]
+        smallest = self._codec.smallest
+        below, right = (max(side + side % 2, smallest) - side for side in (height, width))
+        if below or right:
+            return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        return np.ascontiguousarray(picture)
+
+
+def _checked(path: Path, picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture that is that, or (H, W) or (H, W, 1) grey."""
+    grey = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 1)
+    if picture.dtype != np.uint8 or not (grey or (picture.ndim == 3 and picture.shape[2] == 3)) or picture.size == 0:
+        raise VisionTasksError(
+            f"{path}: a video's pictures are (height, width, 3) uint8 RGB, not {picture.shape} {picture.dtype}"
+        )
+    return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if grey else picture
+
+
+def _patiently(wait: Callable[[], None]) -> KeyboardInterrupt | None:
+    """Wait to the end in spite of one Ctrl-C, which is returned; a second is raised."""
+    try:
+        wait()
+    except KeyboardInterrupt as interrupt:
+        wait()
+        return interrupt
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "no space is left there; free some, or name another folder"
+    return os.strerror(number) if isinstance(number, int) and 0 < number < 1000 else str(error)
