@@ -28,7 +28,11 @@ _TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3)
 
 
 def read_image(
-    path: Path | str, expected_size: Size | None = None, channels: int = 3, pixel_limit: int = PIXEL_LIMIT
+    path: Path | str,
+    expected_size: Size | None = None,
+    channels: int = 3,
+    pixel_limit: int = PIXEL_LIMIT,
+    data: np.ndarray | None = None,
 ) -> np.ndarray:
     """Decodes an image file to the channels that a model takes.
 
@@ -42,6 +46,7 @@ def read_image(
     Args:
         path: the file. expected_size: (height, width) the annotations state, None or (0, 0) if they do not.
         channels: what the model takes. pixel_limit: more pixels than this are refused.
+        data: (bytes,) uint8, what the file holds, if it is to be found elsewhere than under its path.
 
     Returns:
         (H, W, channels) uint8 or uint16, contiguous.
@@ -50,7 +55,7 @@ def read_image(
         ImageError: one of its subclasses for each way in which a file is unusable; names the file.
     """
     path = Path(path)
-    data = file_bytes(path)
+    data = file_bytes(path) if data is None else data
     if (bands := _bands(data, path, channels, pixel_limit)) is not None:
         _check_size(path, bands.shape[:2], expected_size)
         return np.ascontiguousarray(fitted(bands, channels, path))
