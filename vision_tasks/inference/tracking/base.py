@@ -208,7 +208,8 @@ class Tracker(ABC):
         if found.embeddings is None:
             return 0.0
         alike = cosine(self.tracks.embeddings[tracks], found.embeddings[detections])
-        return self.appearance_weight * np.maximum(alike, 0)
+        added: np.ndarray = self.appearance_weight * np.maximum(alike, 0)
+        return added
 
     def _recognise(self, rows: np.ndarray, found: Detections, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of what is left that look alike and are near enough for the filter (DeepSORT's gates)."""

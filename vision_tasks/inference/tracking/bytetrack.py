@@ -109,7 +109,8 @@ class ByteTrack(Tracker):
         self.tracks = table.kept(alive).joined(new)
         self.tracks = self.tracks.kept(~self._doubles())
         assert isinstance(self.tracks, ByteTracks)
-        return ((self.tracks.found >= 0) & self.tracks.confirmed).nonzero()[0]
+        shown: np.ndarray = ((self.tracks.found >= 0) & self.tracks.confirmed).nonzero()[0]
+        return shown
 
     def _matched(
         self,

@@ -45,7 +45,7 @@ class CameraMotion:
 
     def __init__(self, method: Literal["flow", "orb"] = "flow") -> None:
         self._method = method
-        self._orb = cv2.ORB_create(_MOST_POINTS, fastThreshold=_CONTRAST)
+        self._orb = cv2.ORB.create(_MOST_POINTS, fastThreshold=_CONTRAST)
         self._before: tuple[np.ndarray, np.ndarray] | None = None  # picture and mask, or points and descriptors
 
     def estimate(self, image: np.ndarray, boxes: np.ndarray) -> Affine:
@@ -80,7 +80,7 @@ class CameraMotion:
         points = cv2.goodFeaturesToTrack(before[0], _MOST_POINTS, 0.01, 5, mask=before[1])
         if points is None:
             return None
-        found, seen, _ = cv2.calcOpticalFlowPyrLK(before[0], grey, points, None)
+        found, seen, _ = cv2.calcOpticalFlowPyrLK(before[0], grey, points, None)  # type: ignore[call-overload]
         here = seen.ravel() == 1
         return points.reshape(-1, 2)[here], found.reshape(-1, 2)[here]
 
@@ -100,9 +100,9 @@ def _shrunk(image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
     height, width = image.shape[:2]
     factor = min(1.0, _LONG_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     if small.dtype == np.uint16:
-        small = (small >> 8).astype(np.uint8)
+        small = (small // 256).astype(np.uint8)
     if small.ndim == 3:
         small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if small.shape[2] == 3 else small.mean(axis=2).astype(np.uint8)
     return small, (size[0] / width, size[1] / height)

@@ -98,7 +98,8 @@ class OcSort(Tracker):
 
     def _shown_boxes(self, rows: np.ndarray) -> np.ndarray:
         assert isinstance(self.tracks, OcTracks)
-        return self.tracks.last[rows]
+        last: np.ndarray = self.tracks.last[rows]
+        return last
 
     def _follow(self, found: Detections, step: float, warp: np.ndarray | None) -> np.ndarray:
         table = self.tracks
@@ -124,7 +125,8 @@ class OcSort(Tracker):
         table.history = np.concatenate((seen[:, None], table.history[:, :-1]), axis=1)
         self.tracks = table.kept(table.lost <= self.max_age).joined(self._begun(found, high))
         ripe = (self.tracks.streak >= self.min_hits) | (self.pictures <= self.min_hits)
-        return ((self.tracks.found >= 0) & ripe).nonzero()[0]
+        shown: np.ndarray = ((self.tracks.found >= 0) & ripe).nonzero()[0]
+        return shown
 
     def _overlapping(
         self, rows: np.ndarray, boxes: np.ndarray, found: Detections, among: np.ndarray
@@ -139,14 +141,16 @@ class OcSort(Tracker):
         way = _direction(self._before(table, rows), found.boxes[columns])
         cosine = np.clip((table.direction[rows] * way).sum(axis=1), -1, 1)
         # No direction gives a cosine of 0, a right angle, and so no weight.
-        return self.inertia * found.scores[columns] * (0.5 - np.arccos(cosine) / np.pi)
+        gain: np.ndarray = self.inertia * found.scores[columns] * (0.5 - np.arccos(cosine) / np.pi)
+        return gain
 
     def _before(self, table: OcTracks, rows: np.ndarray) -> np.ndarray:
         """(K, 4) the oldest box of the last `delta` pictures, or the last there was."""
         history = table.history[rows]
         known = np.isfinite(history[:, ::-1, 0])
         oldest = history[np.arange(len(rows)), self.delta - 1 - known.argmax(axis=1)]
-        return np.where(known.any(axis=1)[:, None], oldest, table.last[rows])
+        before: np.ndarray = np.where(known.any(axis=1)[:, None], oldest, table.last[rows])
+        return before
 
     def _settle(
         self,

@@ -68,7 +68,8 @@ class Sort(Tracker):
         self.tracks = table.joined(self._begun(found, others(left, columns)))
         self.tracks = self.tracks.kept(self.tracks.lost <= self.max_age)
         ripe = (self.tracks.streak >= self.min_hits) | (self.pictures <= self.min_hits)
-        return ((self.tracks.found >= 0) & ripe).nonzero()[0]
+        shown: np.ndarray = ((self.tracks.found >= 0) & ripe).nonzero()[0]
+        return shown
 
     def _see(self, rows: np.ndarray, found: Detections, columns: np.ndarray) -> None:
         self.tracks.state[rows] = self.motion.update(self.tracks.state[rows], found.boxes[columns])
