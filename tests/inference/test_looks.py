@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 import vision_tasks as vt
 from tests.inference.local_model import local_model, picture
-from tests.tiny_model import tiny_model
 from vision_tasks.models.vision_model import VisionModel
 
 
@@ -213,12 +212,6 @@ def test_transparency_for_a_model_of_four_channels(tmp_path: Path) -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(vt.VisionTasksError, match=message):
         predictor(local_model(), **options)
-
-
-@pytest.mark.parametrize("options", [{"tile": 64}, {"flip": True}, {"scales": (0.5, 1)}])
-def test_a_model_of_objects_alone_refuses_looks(options: dict[str, Any]) -> None:
-    with pytest.raises(vt.VisionTasksError, match="this model makes none: it finds objects"):
-        predictor(tiny_model(), **options)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class NetworkImage:
         if not self._mirrored:
             return self._image[:, top:bottom, left:right]
         width = self._image.shape[-1]
-        return _mirrored(self._image[:, top:bottom, width - right : width - left])
+        return mirrored(self._image[:, top:bottom, width - right : width - left])
 
     def _resized(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """Network pixels, not normalised: of the image's own type, or float in 0..1 if it is resized."""
@@ -93,7 +93,7 @@ def _round_up(length: int, step: int) -> int:
     return math.ceil(length / step) * step
 
 
-def _mirrored(image: Tensor) -> Tensor:
+def mirrored(image: Tensor) -> Tensor:
     """Left to right. torch before 2.9 has no flip of uint16 on the CPU; as int16 the bits are the same."""
     if image.dtype == torch.uint16:
         return image.view(torch.int16).flip(-1).view(torch.uint16)

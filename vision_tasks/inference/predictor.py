@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,21 +11,21 @@ import torch
 from torch import Tensor
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.heads.semantic import SemanticHead
 from vision_tasks.inference.batching import Batching, choose_device
+from vision_tasks.inference.ensemble import Ensemble
 from vision_tasks.inference.fast import prepare
+from vision_tasks.inference.looking import Looking
+from vision_tasks.inference.looks import Looks
+from vision_tasks.inference.merging import Fusing, Merging
 from vision_tasks.inference.pixels import ImageLike, to_tensor
-from vision_tasks.inference.semantic import Looks, predict_map, tile_stride
 from vision_tasks.inference.sliding import Tiling
 from vision_tasks.models.checkpoint import load
-from vision_tasks.models.vision_model import VisionModel, with_panoptic
+from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Batch, Prediction, Size
 
 if TYPE_CHECKING:
     from vision_tasks.inference.frames import Frame
     from vision_tasks.inference.tracking.base import Tracker
-
-log = logging.getLogger("vision_tasks")
 
 
 class Predictor:
@@ -36,7 +35,8 @@ class Predictor:
     so batch-mates change a prediction slightly.
 
     Args:
-        model: a model, of which a copy is made and which may go on training, or the path of a checkpoint.
+        model: a model, of which a copy is made and which may go on training, or the path of a checkpoint; several are
+            asked together, and must know the same categories by name (docs/more_accuracy.md).
         device: "auto" (CUDA, else MPS, else CPU) or a torch device.
         threshold: objects with lower scores are left out, 0..1. 0 keeps all that the model gives. Maps are as the model
             decides them.
@@ -44,71 +44,65 @@ class Predictor:
             "max": compiled, too; the first images take minutes. What they cost is in docs/speed.md.
         batch_size: images per forward pass when there are several; tiles per forward pass of a large image. "auto": as
             many as the memory of a GPU holds; one on a CPU. Where memory does not suffice it is halved.
-        tile: semantic maps of images that are larger, once resized as the model wants them, are put together from
-            square tiles of so many pixels, or of (height, width). Memory then holds a row of tiles, whatever the image.
-            These are network pixels: of an image that the model shrinks to less than a tile, tiles change nothing,
-            which is said once.
-        overlap: pixels that neighbouring tiles share; a quarter of the tile if not given. Its outer quarters are
-            context that is thrown away, what lies between is cross-faded.
-        flip: semantic maps are the mean of those of the image and of its mirror image.
-        scales: semantic maps are the mean of those at these multiples of the model's own image size.
+        tile: images are looked at in square tiles of so many pixels, or of (height, width), so that small objects are
+            seen large and memory does not grow with the image. Objects: pixels of the image as it is; each tile is
+            resized as an image would be. Maps: pixels of the image once it is resized as the model wants it; of one
+            that is shrunk to less than a tile, tiles change nothing, which is said once.
+        overlap: what neighbouring tiles share, in pixels or, below 1, as a part of the tile; a quarter if not given.
+        whole: objects are looked for in the whole image, too, as one more tile: those larger than a tile.
+        merge: how objects of overlapping tiles become one: "join", "nms", "nmm" (SAHI's) or "wbf".
+        flip: once more at the mirror image. scales: at these multiples of the model's own image size. Maps are means.
+        fuse: how objects of several looks or models become one: "wbf", "nms", "soft_linear" or "soft_gaussian".
+        weights: of the models, if there are several.
         embed: predictions say what each object looks like (`Prediction.embeddings`), for trackers.
 
     Attributes:
         model: as it was given or read. speed, threshold, batching, device: as above.
 
     Raises:
-        VisionTasksError: a value out of range, a device that is not there, a checkpoint that cannot be read, or one of
-            tile, overlap, flip and scales for a model that makes no semantic maps.
+        VisionTasksError: a value out of range, a device that is not there, a checkpoint that cannot be read, models
+            that do not fit together, or tiles that do not fit a model that draws maps.
     """
 
     def __init__(
         self,
-        model: VisionModel | str | Path,
+        model: VisionModel | str | Path | Sequence[VisionModel | str | Path],
         device: str | torch.device = "auto",
         threshold: float = 0.5,
         speed: str = "exact",
         batch_size: int | Literal["auto"] = 1,
         tile: int | Size | None = None,
-        overlap: int | None = None,
+        overlap: float | None = None,
+        whole: bool = True,
+        merge: Merging = "join",
         flip: bool = False,
         scales: Sequence[float] = (),
+        fuse: Fusing = "wbf",
+        weights: Sequence[float] | None = None,
         embed: bool = False,
     ) -> None:
         _check_threshold(threshold)
         self.device = choose_device(device)
         self.batching = Batching(batch_size, self.device)
-        given = model if isinstance(model, VisionModel) else load(model)
-        self.model = given
-        self._ready = prepare(given, speed, self.device)
+        several = [model] if isinstance(model, (VisionModel, str, Path)) else list(model)
+        given = [m if isinstance(m, VisionModel) else load(m) for m in several]
+        Ensemble(given, weights)  # before any of them is made ready, which takes time
+        ready = Ensemble([prepare(m, speed, self.device) for m in given], weights)
+        self.model = given[0]
+        self._ready = ready.models[0]
         self.speed = speed
         self.threshold = threshold
         self.embed = embed
         if overlap is not None and tile is None:
             raise VisionTasksError("overlap is that of tiles: give tile=1024, say, as well.")
-        if any(not 0 < scale <= 16 for scale in scales):
-            raise VisionTasksError(f"scales must be factors above 0 and up to 16, not {tuple(scales)}.")
         tiling = None if tile is None else Tiling.of(tile, overlap)
-        self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1)
-        head = self._ready.head_of("semantic")
-        self._head = head if isinstance(head, SemanticHead) else None
-        self._told_of_tiles = False
-        if self.looks != Looks(batch_size=self.looks.batch_size):
-            self._check_looks(tiling)
+        self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1, whole, merge=merge, fuse=fuse)
+        self._looking = Looking(ready, self.looks, Batching(batch_size, self.device))
 
     @property
     def channels(self) -> int:
         """Of the images that the model takes."""
         return len(self._ready.preprocess.mean)
-
-    def _check_looks(self, tiling: Tiling | None) -> None:
-        if self._head is None:
-            raise VisionTasksError(
-                "tile, overlap, flip and scales are for semantic maps, and this model makes none: it finds objects. "
-                "Leave them out."
-            )
-        if tiling is not None:
-            tiling.check_stride(tile_stride(self._ready.preprocess))
 
     @overload
     def __call__(self, source: ImageLike) -> Prediction: ...
@@ -156,7 +150,7 @@ class Predictor:
     def predict(self, images: Sequence[Tensor], threshold: float | None = None) -> list[Prediction]:
         """Predictions of (C, H, W) tensors, in batches, objects above the threshold, on the CPU.
 
-        Of an image that is looked at more than once, or in tiles, the map is made by itself.
+        An image that is looked at more than once, or in tiles, is worked on by itself.
 
         Args:
             threshold: instead of the predictor's own.
@@ -167,14 +161,11 @@ class Predictor:
         """One batch."""
         with torch.inference_mode():
             here = [self._sent(image) for image in images]
-            sizes = [self._ready.preprocess.network_size((image.shape[-2], image.shape[-1])) for image in here]
-            for image, size in zip(here, sizes, strict=True):
-                self._tell_tiles((image.shape[-2], image.shape[-1]), size)
-            if all(self.looks.plain_at(size) for size in sizes):
+            least = self.threshold if threshold is None else threshold
+            if all(self._looking.plain((image.shape[-2], image.shape[-1])) for image in here):
                 predictions = self._once(here)
             else:
-                predictions = [self._looked_at(image) for image in here]
-            least = self.threshold if threshold is None else threshold
+                predictions = [self._looked_at(image, least) for image in here]
             return [p.filter(least).to("cpu") for p in predictions]
 
     def _once(self, images: Sequence[Tensor]) -> list[Prediction]:
@@ -191,33 +182,13 @@ class Predictor:
             return image.pin_memory().to(self.device, non_blocking=True)
         return image.to(self.device)
 
-    def _tell_tiles(self, size: Size, seen: Size) -> None:
-        """Says, once, that an image larger than a tile, (height, width), is shrunk before it could be cut into any."""
-        if self._told_of_tiles or self.looks.tiling is None:
-            return
-        tile, largest = self.looks.tiling.tile, max(self.looks.factors)
-        fits = all(round(side * largest) <= limit for side, limit in zip(seen, tile, strict=True))
-        if not fits or all(side <= limit for side, limit in zip(size, tile, strict=True)):
-            return
-        self._told_of_tiles = True
-        factor = min(16.0, max(side / small for side, small in zip(size, seen, strict=True)))
-        log.warning(
-            "The model sees this %d×%d image at %d×%d, which fits into one tile of %d×%d network pixels: tiles "
-            "change nothing. For the full resolution use scales=(%.3g,) (--scales %.3g), or a model trained with "
-            "min_size=null.",
-            size[1], size[0], round(seen[1] * largest), round(seen[0] * largest), tile[1], tile[0], factor, factor,
-        )  # fmt: skip
-
-    def _looked_at(self, image: Tensor) -> Prediction:
-        """Objects from one look at the whole image, the map from all looks."""
-        assert self._head is not None
-        categories = self._head.categories
-        if self._ready.head_of("objects") is None:
-            found = Prediction((image.shape[-2], image.shape[-1]), categories, semantic_categories=categories)
-        else:
-            (found,) = self._once([image])
-        found = dataclasses.replace(found, semantic=predict_map(self._ready, self._head, image, self.looks))
-        return found if self._ready.panoptic is None else with_panoptic(found, self._ready.panoptic)
+    def _looked_at(self, image: Tensor, threshold: float) -> Prediction:
+        """All looks at one image; what objects look like is read off one look at the whole of it."""
+        found = self._looking(image, threshold, lambda whole: self._once([whole])[0])
+        if not self.embed or found.embeddings is not None:
+            return found
+        batch = self._ready.preprocess([image])
+        return _with_embeddings([found], self._ready.features(batch.images), batch)[0]
 
 
 def _with_embeddings(predictions: list[Prediction], features: dict[str, Tensor], batch: Batch) -> list[Prediction]:

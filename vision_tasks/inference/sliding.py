@@ -48,10 +48,14 @@ class Tiling:
             raise VisionTasksError(f"blend must be in 0..overlap, {self.overlap}, not {self.blend}.")
 
     @classmethod
-    def of(cls, tile: int | Size, overlap: int | None = None, blend: int | None = None) -> Tiling:
-        """Square tiles from one number; an overlap of a quarter of the shorter side, half of it blended."""
+    def of(cls, tile: int | Size, overlap: float | None = None, blend: int | None = None) -> Tiling:
+        """Square tiles from one number; an overlap of a quarter of the shorter side, half of it blended.
+
+        overlap: pixels, or, below 1, a part of the tile's shorter side.
+        """
         size = (tile, tile) if isinstance(tile, int) else (int(tile[0]), int(tile[1]))
-        overlap = min(size) // 4 if overlap is None else overlap
+        part = 0.25 if overlap is None else overlap
+        overlap = int(part * min(size)) if 0 <= part < 1 else int(part)
         return cls(size, overlap, overlap // 2 if blend is None else blend)
 
     def check_stride(self, stride: int) -> None:

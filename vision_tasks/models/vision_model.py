@@ -118,18 +118,25 @@ class VisionModel(nn.Module):
         """The head that detects objects, or draws semantic maps, if there is one."""
         return next((head for head in self.named_heads().values() if head.kind == kind), None)
 
-    def predict(self, batch: Batch, features: dict[str, Tensor] | None = None) -> list[Prediction]:
+    def predict(
+        self,
+        batch: Batch,
+        features: dict[str, Tensor] | None = None,
+        kind: Literal["objects", "semantic"] | None = None,
+    ) -> list[Prediction]:
         """One prediction per image, in original pixels. Call in evaluation mode, under `torch.inference_mode()`.
 
-        features: of the batch, where they are known already.
+        features: of the batch, where they are known already. kind: only what heads of this kind say.
         """
         if features is None:
             features = self.features(batch.images)
-        parts = [head.predict(features, batch) for head in self.named_heads().values()]
+        parts = [head.predict(features, batch) for head in self.named_heads().values() if kind in (None, head.kind)]
         merged = [
             _on_original_grid(_merged([part[i] for part in parts]), batch, i) for i in range(len(batch.original_sizes))
         ]
-        return merged if self.panoptic is None else [with_panoptic(p, self.panoptic) for p in merged]
+        if self.panoptic is None or kind is not None:
+            return merged
+        return [with_panoptic(p, self.panoptic) for p in merged]
 
     def tensors(self, images: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
         """`predict` in tensors of fixed shape, in network pixels (see `Head.tensors`).

@@ -101,45 +101,45 @@ def joining(
     """Suppression of what tiles found, that knows which boxes are cut off by the edge of their tile.
 
     Boxes of two tiles are compared where both tiles saw: the part of a car at a tile's edge is the car that the next
-    tile saw whole, if what the two show of it in their overlap is the same. The best box of those that are the same
-    stays. If it is itself cut off it takes the shape of the best one that is whole; if there is none, it becomes the
-    smallest box around all that are cut.
+    tile saw whole, if what the two show of it in their overlap is the same. First, what is cut off gives way to the
+    best larger box that is whole, whatever they score, and leaves it the better score of the two. Then the best of
+    those that are the same stay; one that is cut off becomes the smallest box around all parts of its object.
 
     Args:
         boxes, scores, groups, threshold: as of `suppression`, the overlap is IoU.
         windows: (N, 4) the tile of each box. cut: (N,) bool, it touches an edge that is not the image's.
     """
     boxes, scores = boxes.float(), scores.float()
-    leader = leaders(scores, *pairs(boxes, groups, threshold, "iou", windows.float()))
+    first, second = pairs(boxes, groups, threshold, "iou", windows.float())
+    gone, scores = _completed(boxes, scores, cut, first, second)
+    here = ~(gone[first] | gone[second])
+    leader = leaders(scores, first[here], second[here])
     kept = _kept(leader, scores)
-    row = torch.empty_like(leader)
+    kept = kept[~gone[kept]]
+    row = torch.full_like(leader, -1)
     row[kept] = torch.arange(len(kept), device=kept.device)
+    # What grows is cut off, and so is all that it grows over.
     home = row[leader]
-    # The best member that is whole, by rank; members that show less than the kept box already does are no help.
-    order = scores.argsort(descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    none = len(boxes)
-    whole = torch.full_like(kept, none)
-    larger = area(boxes) >= area(boxes[kept])[home]
-    helps = ~cut & larger
-    whole.scatter_reduce_(0, home[helps], rank[helps], "amin")
+    part = cut & ~gone & cut[leader]
     shape = boxes[kept]
-    mend = cut[kept] & (whole < none)
-    shape[mend] = boxes[order[whole[mend]]]
-    alone = cut[kept] & (whole == none)
-    part = cut & alone[home]
     low, high = shape[:, :2].clone(), shape[:, 2:].clone()
     spread = home[part, None].expand(-1, 2)
     low.scatter_reduce_(0, spread, boxes[part, :2], "amin")
     high.scatter_reduce_(0, spread, boxes[part, 2:], "amax")
-    shape = torch.cat((low, high), dim=1)
-    # Masks are joined of the same boxes as shapes: of all that are cut, or of the one that is whole.
-    cluster = torch.full_like(leader, -1)
-    cluster[part] = home[part]
-    used = torch.where(mend, order[whole.clamp(max=max(none - 1, 0))], kept)
-    cluster[used] = torch.arange(len(kept), device=kept.device)
-    return Fused(shape, scores[kept], kept, cluster)
+    return Fused(torch.cat((low, high), dim=1), scores[kept], kept, torch.where(part, home, row))
+
+
+def _completed(boxes: Tensor, scores: Tensor, cut: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Which cut boxes a whole one stands for, (N,) bool, and the scores (N,) with what these leave behind."""
+    part, whole = torch.cat((first, second)), torch.cat((second, first))
+    size = area(boxes)
+    fits = cut[part] & ~cut[whole] & (size[whole] >= size[part])
+    part, whole = part[fits], whole[fits]
+    gone = torch.zeros_like(cut)
+    gone[part] = True
+    top = torch.full_like(scores, -1).scatter_reduce(0, part, scores[whole], "amax")
+    heir = scores[whole] == top[part]
+    return gone, scores.scatter_reduce(0, whole[heir], scores[part[heir]], "amax")
 
 
 def _kept(leader: Tensor, scores: Tensor) -> Tensor:

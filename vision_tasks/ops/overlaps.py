@@ -1,4 +1,4 @@
-"""Which of many boxes overlap, as a list of pairs: in time and memory of the pairs there are, not of all there could be."""
+"""Which of many boxes overlap, as a list of pairs: time and memory go with the pairs there are, not with N²."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from vision_tasks.ops.boxes import area
 
 Metric = Literal["iou", "ios"]
-"""How much two boxes overlap: intersection over union, or over the smaller of the two, which is 1 for a box in another."""
+"""How much two boxes overlap: intersection over union, or over the smaller one, which is 1 for a box inside another."""
 
 _PAIRS_AT_ONCE = 1 << 22
 

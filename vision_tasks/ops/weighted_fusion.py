@@ -117,7 +117,7 @@ def _apart(boxes: Tensor, groups: Tensor | None) -> np.ndarray:
         count, label = connected_components(links, directed=False)
         number = label[number]
         if count == len(hulls):
-            return number.astype(np.int64)
+            return np.asarray(number, dtype=np.int64)
         home = torch.from_numpy(label.astype(np.int64))
         spread = home[:, None].expand(-1, 2)
         low = torch.full((count, 2), np.inf, dtype=hulls.dtype).scatter_reduce_(0, spread, hulls[:, :2], "amin")
