@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.semantic import Decoder
 from vision_tasks.inference.folding import fold
+from vision_tasks.inference.packed import can_pack, pack
 from vision_tasks.inference.processor import cpu_bf16, keep_memory
 from vision_tasks.models.vision_model import VisionModel
 
@@ -50,6 +51,8 @@ def prepare(model: VisionModel, speed: str, device: torch.device) -> VisionModel
     if speed != "exact" and dtype is torch.float32:
         log.warning("%s", describe_speed(device))
     ready.to(device).to(memory_format=torch.channels_last)
+    if device.type == "cpu" and can_pack():
+        pack(ready, dtype)
     _take_images_as(ready, dtype)
     if dtype != torch.float32:
         _lower(ready, dtype)
