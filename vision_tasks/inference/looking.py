@@ -46,6 +46,7 @@ class Looking:
 
     def plain(self, size: Size) -> bool:
         """Whether an image of (height, width) gets but one look, by one model, at all of it."""
+        self._tell(size)
         return len(self._ensemble) == 1 and self._plain_objects(size) and self._plain_map(size)
 
     def __call__(self, image: Tensor, threshold: float, once: Callable[[Tensor], Prediction]) -> Prediction:
@@ -57,8 +58,6 @@ class Looking:
         size: Size = (image.shape[-2], image.shape[-1])
         many, model = len(self._ensemble) > 1, self._model
         objects, semantic = model.head_of("objects"), model.head_of("semantic")
-        if semantic is not None:
-            self._tell(size)
         if objects is None:
             assert semantic is not None
             found = Prediction(size, semantic.categories, semantic_categories=semantic.categories)
@@ -83,7 +82,7 @@ class Looking:
 
     def _tell(self, size: Size) -> None:
         """Says, once, that an image larger than a tile, (height, width), is shrunk before it could be cut into any."""
-        if self._told or self._looks.tiling is None:
+        if self._told or self._looks.tiling is None or self._model.head_of("semantic") is None:
             return
         seen = self._model.preprocess.network_size(size)
         tile, largest = self._looks.tiling.tile, max(self._looks.factors)
