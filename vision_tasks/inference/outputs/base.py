@@ -77,6 +77,10 @@ class Table(ABC):
     def finish(self) -> None:
         """End the files and give them their names."""
 
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what `open` and `write` made; the files that were there before stay."""
+
 
 class Whole(Output):
     """A table written by one process."""
@@ -101,6 +105,10 @@ class Whole(Output):
         for _, record in self.table.late():
             self.table.write(record)
         self.table.finish()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self.table.discard()
 
 
 class Part(Output):
@@ -127,6 +135,10 @@ class Part(Output):
             self._file.write(line_of([order, record]))
         self._file.write(line_of({"stopped": stopped, "state": self.table.state()}))
         self._file.finish()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._file.discard()
 
 
 def part_path(out: Path, name: str, rank: int) -> Path:

@@ -59,6 +59,10 @@ class Coco(Table):
         """Add the categories, and give the file its name."""
         self._file.finish({"categories": self._categories} | videos_entry(self._videos))
 
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.discard()
+
 
 def image_entry(result: Result) -> dict[str, Any]:
     """What COCO says of an image, without its id; `video` is to become `video_id`."""

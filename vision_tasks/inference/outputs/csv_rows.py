@@ -56,6 +56,10 @@ class Csv(Table):
         """Give the file its name."""
         self._file.finish()
 
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.discard()
+
 
 def plain_cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula: one that begins like it gets an apostrophe.

@@ -80,6 +80,9 @@ class RecordFile:
 
     Each record is handed to the system at once, so that a killed process loses none, and one that did not fit on the
     disk is cut off again.
+
+    Attributes:
+        path: its name to be. part: its name until then. size: bytes written so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,9 +94,9 @@ class RecordFile:
         make_folder(path.parent)
         self.path = path
         self.part = temporary(path)
-        self._end = 0
+        self.size = 0
         try:
-            self._file = self.part.open("w+b", buffering=0)
+            self._file = self.part.open("wb", buffering=0)
         except OSError as error:
             refuse(path, error)
 
@@ -112,24 +115,29 @@ class RecordFile:
         try:
             if self._file.closed:
                 self._file = self.part.open("r+b", buffering=0)
-                self._file.seek(self._end)
+                self._file.seek(self.size)
             while len(rest):
                 rest = rest[self._file.write(rest) :]
         except BaseException as error:
             if not self._file.closed:
-                self._file.truncate(self._end)
-                self._file.seek(self._end)
+                self.cut(self.size)
             if isinstance(error, OSError):
                 refuse(self.path, error)
             raise
-        self._end += size
+        self.size += size
+
+    def cut(self, size: int) -> None:
+        """Take back what was written after the first `size` bytes."""
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.size = size
 
     def append(self, other: RecordFile) -> None:
-        """Take over what another file holds; that one is gone afterwards."""
-        other._file.seek(0)
-        while block := other._file.read(1 << 20):
-            self.write(block)
-        other.discard()
+        """Add what another file holds."""
+        other.rest()
+        with other.part.open("rb") as file:
+            while block := file.read(1 << 20):
+                self.write(block)
 
     def finish(self) -> None:
         """Close the file and give it its name.

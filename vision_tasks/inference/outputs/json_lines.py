@@ -46,3 +46,7 @@ class JsonLines(Table):
     def finish(self) -> None:
         """Give the file its name."""
         self._file.finish()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.discard()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.outputs.files import RecordFile
 
 
@@ -44,12 +45,28 @@ class JsonObject:
         """Add the images and what else the object has, and give the file its name.
 
         Raises:
-            VisionTasksError: no room. What was written stays in the hidden files.
+            VisionTasksError: no room. What was written stays in the hidden files, which the message names.
         """
-        self._file.write('\n], "images": [')
-        self._file.append(self._images)
-        self._file.write("\n], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
+        rows_end = self._file.size
+        try:
+            self._file.write('\n], "images": [')
+            self._file.append(self._images)
+            self._file.write("\n], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
+        except VisionTasksError as error:
+            self._file.cut(rows_end)
+            self._file.rest()
+            self._images.rest()
+            raise VisionTasksError(
+                f"{error} What was found until then is in {self._file.part.name} (annotations) and "
+                f"{self._images.part.name} (images)."
+            ) from error
         self._file.finish()
+        self._images.discard()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.discard()
+        self._images.discard()
 
 
 def _entry(value: dict[str, Any], before: int) -> str:

@@ -55,11 +55,15 @@ def _merge(table: Table, paths: list[Path]) -> list[str]:
     parts = [_Lines(path) for path in paths]
     table.open()
     last = None
-    for order, record in heapq.merge(*parts, key=lambda line: line[0]):
-        # A launcher that deals out images may give some to two processes, for equal numbers.
-        if order != last:
-            table.write(record)
-        last = order
+    try:
+        for order, record in heapq.merge(*parts, key=lambda line: line[0]):
+            # A launcher that deals out images may give some to two processes, for equal numbers.
+            if order != last:
+                table.write(record)
+            last = order
+    except BaseException:
+        table.discard()
+        raise
     for part in parts:
         table.restore(part.end["state"])
     table.finish()

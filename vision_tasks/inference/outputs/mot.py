@@ -67,6 +67,11 @@ class Mot(Table):
         for file in self._files.values():
             file.finish()
 
+    def discard(self) -> None:
+        """Remove the files."""
+        for file in self._files.values():
+            file.discard()
+
     def _free_name(self, key: str, image: str | None) -> str:
         folder = Path(key)
         if image is not None and folder.name == "img1":

@@ -66,3 +66,8 @@ class PanopticFiles(Table):
         """Add the categories, and give the file its name."""
         if self._file is not None:
             self._file.finish({"categories": self._categories} | videos_entry(self._videos))
+
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.discard()

@@ -178,9 +178,15 @@ def open_outputs(
         make_folder(out)
     rank, ranks = part
     opened: list[Output] = []
-    for form in wanted:
-        made = OUTPUTS[form](out)
-        if isinstance(made, Table):
-            made = Whole(made) if ranks == 1 else Part(made, rank)
-        opened.append(made)
+    try:
+        for form in wanted:
+            made = OUTPUTS[form](out)
+            if isinstance(made, Table):
+                made = Whole(made) if ranks == 1 else Part(made, rank)
+            opened.append(made)
+    except BaseException:
+        for output in opened:
+            if isinstance(output, Whole | Part):
+                output.discard()
+        raise
     return Outputs(opened)

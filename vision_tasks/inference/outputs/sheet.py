@@ -74,6 +74,9 @@ class Sheet(Table):
         write_picture(self.out / self.name, contact_sheet(self._pictures[::every], cell=CELL))
         self.written = [self.name]
 
+    def discard(self) -> None:
+        """Nothing is there before the end."""
+
 
 def _coded(picture: np.ndarray) -> str:
     """As PNG, in letters that JSON takes."""
