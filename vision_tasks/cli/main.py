@@ -91,30 +91,52 @@ def evaluate(
 
 @app.command()
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="a best.ckpt or last.ckpt")],
-    sources: Annotated[list[str], typer.Argument(help="images, folders (searched to the bottom) or globs")],
+    checkpoint: Annotated[str, typer.Argument(help="a best.ckpt or last.ckpt; several with commas are an ensemble")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="images, folders (searched to the bottom), globs, zips, videos, a camera (0), rtsp://..."),
+    ],
     out: Annotated[Path, typer.Option(help="folder for drawn images and predictions")] = Path("predictions"),
     threshold: Annotated[float, typer.Option(min=0, max=1, help="draw and write only what scores this or more")] = 0.5,
-    form: Annotated[str, typer.Option("--format", help="jsonl, coco or none")] = "jsonl",
-    draw: Annotated[bool, typer.Option(help="write drawn images")] = True,
+    form: Annotated[
+        str, typer.Option("--format", help="with commas: jsonl, coco, csv, yolo, labelme, crops, sheet, mot; or none")
+    ] = "jsonl",
+    draw: Annotated[bool, typer.Option(help="write drawn images and videos")] = True,
+    show: Annotated[bool, typer.Option("--show", help="open a window; q ends")] = False,
+    track: Annotated[str, typer.Option(help="follow objects through a video: bytetrack, sort or ocsort")] = "",
+    track_options: Annotated[
+        list[str] | None, typer.Option("--track-option", help="KEY=VALUE of the tracker, such as buffer=60")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="exact, fast (bfloat16) or max (compiled, too)")] = "exact",
+    batch_size: Annotated[str, typer.Option(help="images at once; auto: as many as a GPU holds")] = "auto",
     device: Device = "auto",
+    every: Annotated[int, typer.Option(min=1, help="take every n-th frame of a video")] = 1,
+    codec: Annotated[str, typer.Option(help="of drawn videos: h264, vp9, av1 or mpeg4")] = "h264",
+    audio: Annotated[bool, typer.Option(help="drawn videos keep the sound")] = True,
     tile: Annotated[
-        int | None,
-        typer.Option(min=1, help="semantic maps from tiles of so many pixels of the image as the model resizes it"),
+        int | None, typer.Option(min=1, help="look at large images in tiles of so many pixels (docs/more_accuracy.md)")
     ] = None,
     overlap: Annotated[
-        int | None, typer.Option(min=0, help="pixels that neighbouring tiles share; a quarter of them if left out")
+        float | None, typer.Option(min=0, help="pixels, or a part, that neighbouring tiles share; a quarter by default")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="semantic maps from the mirror image, too")] = False,
-    scales: Annotated[str, typer.Option(help="semantic maps from several sizes, such as 0.75,1,1.25")] = "",
+    merge: Annotated[str, typer.Option(help="objects of neighbouring tiles: join, nms, nmm or wbf")] = "join",
+    flip: Annotated[bool, typer.Option("--flip", help="look at the mirror image, too")] = False,
+    scales: Annotated[str, typer.Option(help="look at several sizes, such as 0.75,1,1.25")] = "",
+    fuse: Annotated[
+        str, typer.Option(help="objects of several looks or models: wbf, nms, soft_linear or soft_gaussian")
+    ] = "wbf",
 ) -> None:
-    """Find objects in images, or draw their semantic maps; write them as pictures, JSON and masks.
+    """Find objects in images and video, or draw their semantic maps; write them as pictures, video and files.
 
     A broken image is reported, and the exit code is 1.
     """
-    from vision_tasks.cli.predict import run
+    from vision_tasks.cli.predict import Request, run
 
-    raise typer.Exit(run(checkpoint, sources, out, threshold, form, draw, device, tile, overlap, flip, scales))
+    request = Request(
+        checkpoint, sources, out, threshold, form, draw, show, track, track_options or [], speed, batch_size, device,
+        every, codec, audio, tile, overlap, flip, scales, merge, fuse,
+    )  # fmt: skip
+    raise typer.Exit(run(request))
 
 
 @app.command("evaluate-tracks")

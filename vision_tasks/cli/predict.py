@@ -2,118 +2,177 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from vision_tasks.cli.console import console, make_folder, say
-from vision_tasks.cli.mask_files import mask_type
-from vision_tasks.cli.prediction_files import FORMS, PredictionFiles
+from vision_tasks.cli.console import console, make_folder
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.sharding import Share
 
-IMAGE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".npy")
-)
-
-
-def find_images(sources: list[str], out: Path | None = None) -> list[Path]:
-    """Files of images, folders (to the bottom, by ending) and globs, in order, each once.
-
-    What an earlier call drew into `out` is not searched, even if it lies below a source.
-
-    Raises:
-        VisionTasksError: a source is not there, or holds no image.
-    """
-    found: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
-            if out is not None and out.resolve() != path.resolve():
-                paths = [p for p in paths if out.resolve() not in p.resolve().parents]
-            if not paths:
-                raise VisionTasksError(f"{source} holds no images ({', '.join(sorted(IMAGE_ENDINGS))}).")
-        elif path.exists():
-            paths = [path]
-        else:
-            paths = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if Path(p).is_file()]
-            if not paths:
-                raise VisionTasksError(f"There is no file or folder {source}, and as a pattern it matches nothing.")
-        found.update(dict.fromkeys(paths))
-    return list(found)
-
-
-def run(
-    checkpoint: Path,
-    sources: list[str],
-    out: Path,
-    threshold: float,
-    form: str,
-    draw: bool,
-    device: str,
-    tile: int | None = None,
-    overlap: int | None = None,
-    flip: bool = False,
-    scales: str = "",
-) -> int:
-    """Predict every image; 0 if all could be read, 1 if some could not, 2 (an error) if none could."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from vision_tasks.data.images import ImageError, displayed, read_image
+if TYPE_CHECKING:
+    from vision_tasks.inference.frames import Frame, Source
+    from vision_tasks.inference.outputs.registry import Outputs
     from vision_tasks.inference.predictor import Predictor
-    from vision_tasks.visualize.drawing import draw as draw_image
-    from vision_tasks.visualize.picture import write_picture
+    from vision_tasks.structures import Prediction
 
-    if form not in FORMS:
-        raise VisionTasksError(f"--format must be jsonl, coco or none, not {form!r}.")
-    factors = _factors(scales)
-    paths = find_images(sources, out)
-    if draw and out.resolve() in {p.resolve().parent for p in paths}:
-        raise VisionTasksError(f"{out} holds images to predict: drawn ones could overwrite them. Choose another --out.")
-    predictor = Predictor(checkpoint, device, threshold, tile=tile, overlap=overlap, flip=flip, scales=factors)
-    channels = len(predictor.model.preprocess.mean)
-    maps = predictor.model.head_of("semantic")
-    if maps is not None and form != "none":
-        mask_type(maps.categories)
-    make_folder(out)
-    names = _names(paths)
-    broken: list[str] = []
+_MAPS = ("maps", "panoptic")
+"""Forms that are written of models that have them, whatever else is asked for."""
+_WAITING = 4
+"""Frames that wait to be drawn and written while the model goes on."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line; `cli.main.predict` says what each is."""
+
+    checkpoint: str
+    sources: list[str]
+    out: Path
+    threshold: float
+    form: str
+    draw: bool
+    show: bool
+    track: str
+    track_options: list[str]
+    speed: str
+    batch_size: str
+    device: str
+    every: int
+    codec: str
+    audio: bool
+    tile: int | None
+    overlap: float | None
+    flip: bool
+    scales: str
+    merge: str
+    fuse: str
+
+
+def run(request: Request) -> int:
+    """Predict all; 0 if everything could be read, 1 if something could not, 2 (an error) if nothing could."""
+    share = Share.of_this_process()
+    forms = _forms(request.form)
+    tracker_options = _tracker_options(request)
+    numbers = _batch_size(request.batch_size), _factors(request.scales)
     screen = console()
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+
+    def tell(problem: str) -> None:
+        screen.print(f"skipped: {problem}", style="yellow", markup=False, emoji=False)
+
+    # Before the model is read, which takes seconds: a mistyped path is told at once.
+    sources = _sources(request, 3, tell)
+    if request.show:
+        from vision_tasks.inference.window import Window
+
+        window = Window("vision-tasks: q ends")
+
+    from vision_tasks.cli.predict_report import Bar, Report
+    from vision_tasks.inference.drawn import Drawn
+    from vision_tasks.inference.outputs.registry import open_outputs
+    from vision_tasks.inference.streaming import predict_sources, trackers_of
+    from vision_tasks.inference.threads import Behind, StageTimes
+    from vision_tasks.inference.video_codecs import default_ending
+
+    predictor = _predictor(request, share, *numbers)
+    trackers = trackers_of(request.track or None, **tracker_options)
+    if predictor.channels != 3:
+        sources = _sources(request, predictor.channels, lambda _: None)
+    parts = _parts(sources, share)
+    sources = [source for _, source in parts]
+    head = predictor.model.head_of("semantic")
+    maps = None if head is None else head.categories
+    make_folder(request.out)
+    times = StageTimes()
+    drawn = Drawn(
+        request.out if request.draw else None,
+        request.threshold,
+        request.codec,
+        default_ending(request.codec),
+        request.audio,
+        window.show if request.show else None,
+        times,
+    )
+    draws = request.draw or request.show or "sheet" in forms
+    start = time.perf_counter()
+    last: Frame | None = None
     with (
-        PredictionFiles(out, form) as files,
-        Progress(
-            *columns, TimeRemainingColumn(compact=True), console=screen, transient=True, disable=not screen.is_terminal
-        ) as bar,
+        open_outputs(forms, request.out, maps, (share.rank, share.ranks)) as outputs,
+        drawn,
+        Bar(sources, screen, share.rank == 0) as bar,
     ):
-        task = bar.add_task("", total=len(paths), rate="")
-        for number, path in enumerate(paths, start=1):
-            try:
-                image = read_image(path, channels=channels)
-                prediction = predictor(image)
-            except ImageError as error:
-                broken.append(str(error))
-                screen.print(f"skipped: {error}", style="yellow", markup=False, emoji=False)
-                continue
-            finally:
-                speed = bar.tasks[0].speed
-                bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
-            files.add(number, path, names[path], prediction)
-            if draw:
-                zoom = max(1, round(480 / max(image.shape[:2])))
-                write_picture(
-                    out / f"{names[path]}.jpg", draw_image(displayed(image), prediction, threshold=threshold, zoom=zoom)
-                )
-    if len(broken) == len(paths):
-        raise VisionTasksError(f"None of the {len(paths)} images could be read. The first: {broken[0]}")
-    finds_objects = predictor.model.head_of("objects") is not None
-    objects = f", {files.objects} objects" if finds_objects else ""
-    say(f"{len(paths) - len(broken)} images{objects}: {out}")
-    say("Written: " + (", ".join([*files.written, *(["drawn images (*.jpg)"] if draw else [])]) or "nothing") + ".")
-    if finds_objects and not files.objects and form != "none":
-        say(f"Nothing scored {threshold} or more. Try a lower --threshold; evaluate prints the best per category.")
-    if broken:
-        say(f"{len(broken)} images could not be read (see above).")
-    return 1 if broken else 0
+
+        def finish(item: tuple[int, Source, Frame, Prediction]) -> None:
+            number, source, frame, prediction = item
+            picture = drawn.add(source, frame, prediction) if draws else None
+            with times.measure("write"):
+                outputs.add(frame, prediction, order=(number, frame.index), drawn=picture)
+            bar.advance()
+
+        with Behind(finish, _WAITING) as behind:
+            for number, source in parts:
+                with contextlib.closing(predict_sources(predictor, [source], trackers, times=times)) as found:
+                    for frame, prediction in found:
+                        behind.put((number, source, frame, prediction))
+                        last = frame
+                        if drawn.stopped:
+                            break
+                if drawn.stopped:
+                    break
+    seconds = time.perf_counter() - start
+    problems = [problem for source in sources for problem in source.problems]
+    if share.alone and not outputs.frames and not drawn.stopped:
+        first = f" The first problem: {problems[0]}" if problems else ""
+        raise VisionTasksError(f"Nothing could be read of {', '.join(request.sources)}.{first}")
+    share.wait_for_all()
+    if share.rank == 0:
+        report = Report(request, predictor, outputs.frames, problems)
+        report.say_written([*_merged(outputs, forms, request.out, share), *drawn.written], outputs.objects)
+        report.say_pace(times, seconds, any(source.kind != "images" for source in sources))
+        if last is not None:
+            report.say_speed(times, last)
+    return 1 if problems else 0
+
+
+def _merged(outputs: Outputs, forms: list[str], out: Path, share: Share) -> list[str]:
+    """What was written, in words, once the parts of all processes are joined."""
+    from vision_tasks.inference.outputs.merge import merge_parts
+
+    return outputs.written if share.alone else merge_parts(out, share.ranks, forms)
+
+
+def _forms(words: str) -> list[str]:
+    from vision_tasks.inference.outputs.registry import check_forms
+
+    given = [word.strip() for word in words.split(",") if word.strip()]
+    forms = check_forms(given)
+    return [*forms, *(form for form in _MAPS if form not in forms)] if forms else []
+
+
+def _tracker_options(request: Request) -> dict[str, Any]:
+    import yaml
+
+    if request.track_options and not request.track:
+        raise VisionTasksError("--track-option is for a tracker: give --track bytetrack, say, as well.")
+    options: dict[str, Any] = {}
+    for word in request.track_options:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise VisionTasksError(f"--track-option must be KEY=VALUE, such as buffer=60, not {word!r}.")
+        options[key] = yaml.safe_load(value)
+    return options
+
+
+def _batch_size(word: str) -> int | Literal["auto"]:
+    if word == "auto":
+        return "auto"
+    try:
+        return int(word)
+    except ValueError:
+        raise VisionTasksError(f"--batch-size must be a number or auto, not {word!r}.") from None
 
 
 def _factors(scales: str) -> tuple[float, ...]:
@@ -124,14 +183,36 @@ def _factors(scales: str) -> tuple[float, ...]:
         raise VisionTasksError(f"--scales must be numbers with commas, such as 0.75,1,1.25, not {scales!r}.") from None
 
 
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """Names, without an ending, for what is written of each image; never two the same."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for path in paths:
-        name, number = path.stem, 2
-        while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name.casefold())
-        names[path] = name
-    return names
+def _sources(request: Request, channels: int, tell: Callable[[str], None]) -> list[Source]:
+    from vision_tasks.inference.sources import open_sources
+
+    return open_sources(request.sources, channels, request.out, tell, request.every)
+
+
+def _parts(sources: Sequence[Source], share: Share) -> list[tuple[int, Source]]:
+    """What this process reads, each with its place in the whole: whole videos, and images one by one in turn."""
+    turns = ((n, s, (share.rank - (n if s.kind != "images" else 0)) % share.ranks) for n, s in enumerate(sources))
+    parts = ((number, source.part(turn, share.ranks)) for number, source, turn in turns)
+    return [(number, part) for number, part in parts if part is not None]
+
+
+def _predictor(
+    request: Request, share: Share, batch_size: int | Literal["auto"], scales: tuple[float, ...]
+) -> Predictor:
+    from vision_tasks.inference.predictor import Predictor
+
+    names = [Path(name) for name in request.checkpoint.split(",")]
+    whole = len(names) == 1 or Path(request.checkpoint).is_file()  # a comma may be part of a file's name
+    return Predictor(
+        Path(request.checkpoint) if whole else names,
+        share.device(request.device),
+        request.threshold,
+        request.speed,
+        batch_size,
+        request.tile,
+        request.overlap,
+        merge=request.merge,  # type: ignore[arg-type]  # it says what there is
+        flip=request.flip,
+        scales=scales,
+        fuse=request.fuse,  # type: ignore[arg-type]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import lzma
 import zipfile
 import zlib
@@ -49,6 +50,7 @@ class ImageSource(Source):
     ) -> None:
         """Args: archive: the zip file that the pictures are members of."""
         self.name, self.problems, self.length = name, [], len(pictures)
+        self._numbers = range(len(pictures))
         self._pictures, self._channels, self._on_problem, self._archive = pictures, channels, on_problem, archive
 
     def __iter__(self) -> Iterator[Frame]:
@@ -59,8 +61,16 @@ class ImageSource(Source):
         with open_zip(self._archive) as archive:
             yield from self._frames(archive)
 
+    def part(self, rank: int, ranks: int) -> ImageSource | None:
+        """Every `ranks`-th picture from `rank` on."""
+        part = copy.copy(self)
+        part._numbers, part.problems = self._numbers[rank::ranks], []
+        part.length = len(part._numbers)
+        return part if part.length else None
+
     def _frames(self, archive: zipfile.ZipFile | None) -> Iterator[Frame]:
-        for picture in self._pictures:
+        for number in self._numbers:
+            picture = self._pictures[number]
             try:
                 if archive is not None:
                     data = member_bytes(archive, picture.content, picture.source)
@@ -74,7 +84,7 @@ class ImageSource(Source):
                 if self._on_problem is not None:
                     self._on_problem(str(error))
                 continue
-            yield Frame(image, picture.source, picture.name)
+            yield Frame(image, picture.source, picture.name, number)
 
 
 class IterableSource(Source):

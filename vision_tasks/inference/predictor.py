@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -124,7 +124,7 @@ class Predictor:
 
     def stream(
         self, source: Any, track: str | Tracker | None = None, ahead: int = 8, **options: Any
-    ) -> Iterator[tuple[Frame, Prediction]]:
+    ) -> Generator[tuple[Frame, Prediction], None, None]:
         """Frames and their predictions, one after another, holding no more than a few, however long the video.
 
         Args:

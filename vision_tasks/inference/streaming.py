@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vision_tasks.errors import VisionTasksError
@@ -56,7 +56,7 @@ def predict_sources(
     trackers: Trackers | None = None,
     ahead: int = 8,
     times: StageTimes | None = None,
-) -> Iterator[tuple[Frame, Prediction]]:
+) -> Generator[tuple[Frame, Prediction], None, None]:
     """All frames of all sources, in order, each with what was found on it.
 
     Args:

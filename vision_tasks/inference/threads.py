@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -74,7 +74,7 @@ def _places(size: int) -> SimpleQueue[None]:
     return places
 
 
-def read_ahead(items: Iterable[T], size: int) -> Iterator[T]:
+def read_ahead(items: Iterable[T], size: int) -> Generator[T, None, None]:
     """The same items in the same order, read by a thread that is up to `size` of them ahead.
 
     At most `size` + 2 are alive: those that wait, the one being read, the one at the caller. The thread starts with the
@@ -88,7 +88,7 @@ def read_ahead(items: Iterable[T], size: int) -> Iterator[T]:
     return _read_ahead(items, _places(size))
 
 
-def _read_ahead(items: Iterable[T], places: SimpleQueue[None]) -> Iterator[T]:
+def _read_ahead(items: Iterable[T], places: SimpleQueue[None]) -> Generator[T, None, None]:
     read: SimpleQueue[T | _End] = SimpleQueue()
     stopped = threading.Event()
 
