@@ -125,6 +125,7 @@ def _objects(
     """Truth, and what was found of it; and the prediction, and what of it is right."""
     categories = prediction.categories if categories is None else categories
     truth_of, passed = match(target, prediction, iou_threshold)
+    prediction = replace(prediction, track_ids=None)  # by which `marks` would sort them
     masks = prediction.masks is not None
     truth_marks = marks(target, categories, masks)
     found = set(truth_of[truth_of >= 0].tolist())

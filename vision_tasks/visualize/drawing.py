@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.ops import masks as mask_ops
 from vision_tasks.structures import Categories, Color, Masks, Panoptic, Prediction, Size, Target
+from vision_tasks.visualize.instances import paint_mask
 from vision_tasks.visualize.legend import Entry, with_legend
 from vision_tasks.visualize.semantic import paint_panoptic, paint_semantic
-from vision_tasks.visualize.text import Box, fitted_text, paint_tag, place_tag, text_height
+from vision_tasks.visualize.tags import paint_tags
+from vision_tasks.visualize.text import Box, text_height
+from vision_tasks.visualize.tracks import Trails, track_color
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -27,12 +29,13 @@ OPACITY = 0.5
 
 @dataclass(frozen=True)
 class Mark:
-    """One object as it is to be drawn: its box (x1, y1, x2, y2) in pixels, its colour, and what its tag says."""
+    """One object as it is to be drawn: its box (x1, y1, x2, y2) in pixels, its colour, what its tag says, its track."""
 
     box: tuple[float, float, float, float]
     color: Color
     tag: str = ""
     mask: Masks | None = None
+    track: int | None = None
 
 
 def draw(
@@ -47,6 +50,7 @@ def draw(
     panoptic: bool = True,
     semantic_categories: Categories | None = None,
     opacity: float = OPACITY,
+    trails: Trails | None = None,
 ) -> Picture:
     """The image with what is known of it: its map or segments, its objects on top, and a legend of the map's colours.
 
@@ -63,6 +67,8 @@ def draw(
         panoptic: a prediction that is merged into segments is drawn so; False: the map and the objects that it is of.
         semantic_categories: what the values of a truth's map mean, if not `categories`.
         opacity: of the map's tint, 0..1.
+        trails: of a video's tracks, brought up to this frame (`Trails.update`): their ways are drawn, and tags stay
+            where they were.
 
     Returns:
         (zoom·H, zoom·W, 3) uint8 RGB, a new array; with a legend larger, the image in the upper left corner.
@@ -88,7 +94,7 @@ def draw(
         if isinstance(found, Prediction):
             found = found.filter(threshold)
             categories = found.categories if categories is None else categories
-        paint_marks(canvas, marks(found, _in_colors_of(names, categories), masks=masks), labels, zoom)
+        paint_marks(canvas, marks(found, _in_colors_of(names, categories), masks), labels, zoom, trails=trails)
     return with_legend(canvas, entries) if legend else canvas
 
 
@@ -143,7 +149,10 @@ def check_size(canvas: Picture, found: Prediction | Target | Panoptic) -> None:
 
 
 def marks(found: Prediction | Target, categories: Categories | None, masks: bool = True) -> list[Mark]:
-    """What to draw for each object, best score first. A label without a category is drawn under its number."""
+    """What to draw for each object, best score first. A label without a category is drawn under its number.
+
+    Tracked objects have their track's colour, and stand in the order of their tracks: what lies on top stays there.
+    """
     if found.boxes is None:
         return []
     boxes = found.boxes.detach().cpu().float().tolist()
@@ -153,6 +162,11 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
     tracks = getattr(found, "track_ids", None)
     crowds = getattr(found, "is_crowd", None)
     order = range(count) if scores is None else torch.argsort(scores, descending=True, stable=True).tolist()
+    if tracks is not None:
+        order = sorted(order, key=tracks.tolist().__getitem__)
+    shapes = found.masks if masks else None
+    if shapes is not None and shapes.grid is not None and shapes.boxes is not None:
+        shapes = Masks(shapes.size, grid=shapes.grid.detach().cpu(), boxes=shapes.boxes.detach().cpu())
     palette = categories if categories is not None else Categories.of([])
     drawn = []
     for i in order:
@@ -160,46 +174,47 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
         known = 0 <= label < len(palette)
         name = palette.names[label] if known else "object" if found.labels is None else f"label {label}"
         words = [" ".join(name.split())]
-        if tracks is not None:
+        if tracks is not None and int(tracks[i]) >= 0:
             words.append(f"#{int(tracks[i])}")
         if scores is not None:
             words.append(f"{float(scores[i]):.2f}")
         if crowds is not None and bool(crowds[i]):
             words.append("(crowd)")
-        mask = found.masks[[i]] if masks and found.masks is not None else None
+        mask = None if shapes is None else shapes[[i]]
         color = palette.colors[label] if known else (200, 200, 200)
-        drawn.append(Mark(tuple(boxes[i]), color, " ".join(words), mask))
+        track = None if tracks is None else int(tracks[i])
+        if track is not None and track >= 0:
+            color = track_color(track)
+        drawn.append(Mark(tuple(boxes[i]), color, " ".join(words), mask, track))
     return drawn
 
 
-def paint_marks(canvas: Picture, drawn: list[Mark], labels: bool = True, zoom: int = 1, text_scale: float = 1) -> None:
+def paint_marks(
+    canvas: Picture,
+    drawn: list[Mark],
+    labels: bool = True,
+    zoom: int = 1,
+    text_scale: float = 1,
+    trails: Trails | None = None,
+) -> None:
     """Draw the marks on the canvas, which is `zoom` times larger than what they lie on, in place; the first on top.
 
-    Boxes that are not finite or lie outside are left out.
+    Boxes that are not finite or lie outside are left out. Trails lie below boxes and tags, above nothing but the image.
     """
     frame: Size = (canvas.shape[0], canvas.shape[1])
     placed = [(mark, box) for mark in drawn if (box := _whole_pixels(mark.box, frame, zoom)) is not None]
     width = line_width(frame)
+    if trails is not None:
+        trails.paint(canvas, width + 1, zoom)
     for mark, box in reversed(placed):
         if mark.mask is not None:
-            _paint_mask(canvas, mark, width, zoom)
+            touched = _whole_pixels(mark.box, mark.mask.size, 1)
+            if touched is not None:
+                paint_mask(canvas, mark.mask, touched, mark.color, width, zoom)
         _paint_box(canvas, box, mark.color, width)
     if labels:
-        _paint_tags(canvas, placed, round(text_height(frame) * text_scale))
-
-
-def _paint_tags(canvas: Picture, placed: list[tuple[Mark, Box]], height: int) -> None:
-    frame: Size = (canvas.shape[0], canvas.shape[1])
-    taken = np.zeros((len(placed), 4), np.int64)
-    tags: list[tuple[Box, Picture, Color]] = []
-    for mark, box in placed:
-        text = fitted_text(mark.tag, height, frame) if mark.tag else None
-        if text is not None:
-            place = place_tag(box, (text.shape[0], text.shape[1]), frame, taken[: len(tags)])
-            taken[len(tags)] = place
-            tags.append((place, text, mark.color))
-    for place, text, color in reversed(tags):
-        paint_tag(canvas, place, text, color)
+        tags = [(box, mark.tag, mark.color, mark.track) for mark, box in placed]
+        paint_tags(canvas, tags, round(text_height(frame) * text_scale), None if trails is None else trails.tags)
 
 
 def line_width(size: Size) -> int:
@@ -232,33 +247,7 @@ def _paint_box(canvas: Picture, box: Box, color: Color, width: int) -> None:
     x1, y1, x2, y2 = box
     width = max(1, min(width, (x2 - x1) // 4, (y2 - y1) // 4))
     casing = width // 3
-    dark = tuple(c // 4 for c in color)
-    for tone, outer, inner in ((color, 0, width), (dark, width, width + casing)):
-        left, top, right, bottom = x1 + outer, y1 + outer, x2 - outer, y2 - outer
-        thick = inner - outer
-        if thick > 0 and right > left and bottom > top:
-            canvas[top : top + thick, left:right] = tone
-            canvas[max(top, bottom - thick) : bottom, left:right] = tone
-            canvas[top:bottom, left : left + thick] = tone
-            canvas[top:bottom, max(left, right - thick) : right] = tone
-
-
-def _paint_mask(canvas: Picture, mark: Mark, width: int, zoom: int) -> None:
-    """Blend one mask within its box, one pixel to spare, and draw its outline."""
-    assert mark.mask is not None
-    size = mark.mask.size
-    box = _whole_pixels(mark.box, size, 1)
-    if box is None:
-        return
-    x1, y1, x2, y2 = max(box[0] - 1, 0), max(box[1] - 1, 0), min(box[2] + 1, size[1]), min(box[3] + 1, size[0])
-    inside = mask_ops.render(mark.mask, (x1, y1, x2, y2))[0].cpu().numpy()
-    if zoom > 1:
-        inside = inside.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    region = canvas[y1 * zoom : y2 * zoom, x1 * zoom : x2 * zoom]
-    tone = np.asarray(mark.color, np.uint16)
-    # A table of all 256 values, and OpenCV's copy: several times as fast as NumPy's masked arithmetic.
-    blended = ((np.arange(256, dtype=np.uint16)[:, None, None] * 13 + tone * 7) // 20).astype(np.uint8)
-    region[...] = cv2.copyTo(cv2.LUT(region, blended), inside.view(np.uint8), region.copy())
-    kernel = np.ones((2 * ((width + 1) // 2) + 1,) * 2, np.uint8)
-    core = cv2.erode(inside.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    region[inside & (core == 0)] = mark.color
+    dark = (color[0] // 4, color[1] // 4, color[2] // 4)
+    for i in range(min(width + casing, (x2 - x1 + 1) // 2, (y2 - y1 + 1) // 2)):
+        tone = color if i < width else dark
+        cv2.rectangle(canvas, (x1 + i, y1 + i), (x2 - 1 - i, y2 - 1 - i), tone, 1)

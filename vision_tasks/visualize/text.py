@@ -91,10 +91,26 @@ def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], wish: 
         box: what the tag belongs to. frame: (height, width) of the image, no smaller than the tag.
         taken: (T, 4) tags placed so far. wish: a place within the frame that is better than all at the box.
     """
-    x1, y1, x2, y2 = box
-    height, width = tag
     if wish is not None and not _overlap(np.asarray([wish]), taken).any():
         return wish
+    return place_tag_at(box, tag, frame, taken)[0]
+
+
+def place_tag_at(
+    box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], before: int | None = None
+) -> tuple[Box, int]:
+    """As `place_tag`, and at which of the spots around the box it is.
+
+    Args:
+        before: the spot where it was in the last picture of a video. There it stays unless it is pushed away by the
+            frame's edge, or covers others by more than a fifth.
+    """
+    x1, y1, x2, y2 = box
+    height, width = tag
+    above = (x1, y1 - height, x1 + width, y1)
+    within = x1 >= 0 and above[1] >= 0 and above[2] <= frame[1] and y1 <= frame[0]
+    if within and not before and not _overlap(np.asarray([above]), taken).any():
+        return above, 0  # the first spot is the best: the others need no looking at
     spots = np.asarray(
         [
             (x1, y1 - height), (x1, y1), (x1, y2), (x2 - width, y1 - height), (x2 - width, y1),
@@ -107,9 +123,13 @@ def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], wish: 
     tags = np.concatenate([spots, spots + np.asarray([width, height])], axis=1)
     covered = _overlap(tags, taken).sum(1)
     # Earlier spots are better; one that had to be pushed into the frame is worth a little less than a free one.
-    cost = covered * 100 + np.abs(spots - wished).sum(1) + np.arange(len(spots)) * 0.5
-    best = tags[int(cost.argmin())]
-    return (int(best[0]), int(best[1]), int(best[2]), int(best[3]))
+    pushed = np.abs(spots - wished).sum(1)
+    cost = covered * 100 + pushed + np.arange(len(spots)) * 0.5
+    if before is not None and pushed[before] < height:
+        cost[before] -= 20 * height * width
+    spot = int(cost.argmin())
+    left, top, right, bottom = tags[spot].tolist()
+    return (left, top, right, bottom), spot
 
 
 def _overlap(tags: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -122,7 +142,7 @@ def _overlap(tags: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.in
 def paint_tag(canvas: NDArray[np.uint8], place: Box, mask: NDArray[np.uint8], color: Color) -> None:
     """Fill the place with the colour and write the text on it, in place. canvas: (H, W, 3) RGB."""
     x1, y1, x2, y2 = place
-    canvas[y1:y2, x1:x2] = _shades(color, readable_on(color))[mask]
+    canvas[y1:y2, x1:x2] = np.take(_shades(color, readable_on(color)), mask, axis=0)
 
 
 def paint_text(canvas: NDArray[np.uint8], x: int, y: int, mask: NDArray[np.uint8], ground: Color, ink: Color) -> None:
