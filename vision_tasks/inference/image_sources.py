@@ -19,9 +19,10 @@ from torch import Tensor
 from vision_tasks.data.image_errors import ImageError, ImageTooLargeError, ImageTruncatedError
 from vision_tasks.data.images import read_image
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.frames import Frame, Source
+from vision_tasks.inference.frames import Frame
 from vision_tasks.inference.pixels import to_tensor
 from vision_tasks.inference.sources_names import Names, numbered
+from vision_tasks.inference.sources_problems import TellingSource
 
 MEMBER_LIMIT = 2 << 30
 """Bytes of an unpacked member of a zip file; larger ones are refused before they are unpacked."""
@@ -35,7 +36,7 @@ class Picture(NamedTuple):
     content: Any
 
 
-class ImageSource(Source):
+class ImageSource(TellingSource):
     """Pictures one by one; those that cannot be read are told of and left out."""
 
     kind = "images"
@@ -49,12 +50,12 @@ class ImageSource(Source):
         archive: Path | None = None,
     ) -> None:
         """Args: archive: the zip file that the pictures are members of."""
-        self.name, self.problems, self.length = name, [], len(pictures)
+        super().__init__(name, on_problem)
+        self.length = len(pictures)
         self._numbers = range(len(pictures))
-        self._pictures, self._channels, self._on_problem, self._archive = pictures, channels, on_problem, archive
+        self._pictures, self._channels, self._archive = pictures, channels, archive
 
     def __iter__(self) -> Iterator[Frame]:
-        self.problems.clear()
         if self._archive is None:
             yield from self._frames(None)
             return
@@ -64,8 +65,10 @@ class ImageSource(Source):
     def part(self, rank: int, ranks: int) -> ImageSource | None:
         """Every `ranks`-th picture from `rank` on."""
         part = copy.copy(self)
-        part._numbers, part.problems = self._numbers[rank::ranks], []
+        part._numbers = self._numbers[rank::ranks]
         part.length = len(part._numbers)
+        part.problems = []
+        part.known(self.problems if rank == 0 else ())
         return part if part.length else None
 
     def _frames(self, archive: zipfile.ZipFile | None) -> Iterator[Frame]:
@@ -80,14 +83,12 @@ class ImageSource(Source):
                 else:
                     image = pixels_of(picture.content, self._channels)
             except ImageError as error:
-                self.problems.append(str(error))
-                if self._on_problem is not None:
-                    self._on_problem(str(error))
+                self.tell(str(error))
                 continue
             yield Frame(image, picture.source, picture.name, number)
 
 
-class IterableSource(Source):
+class IterableSource(TellingSource):
     """Whatever an iterable yields: paths, arrays, PIL images, tensors, frames; read once, one by one."""
 
     kind = "images"
@@ -101,19 +102,16 @@ class IterableSource(Source):
         on_problem: Callable[[str], None] | None = None,
     ) -> None:
         """Args: name: of the series, for what has no name of its own. names: those of the run."""
-        self.name, self.problems = name, []
+        super().__init__(name, on_problem)
         self.length = len(items) if isinstance(items, Sized) else None
-        self._items, self._names, self._channels, self._on_problem = items, names, channels, on_problem
+        self._items, self._names, self._channels = items, names, channels
 
     def __iter__(self) -> Iterator[Frame]:
-        self.problems.clear()
         for index, item in enumerate(self._items):
             try:
                 yield self._frame(index, item)
             except ImageError as error:
-                self.problems.append(str(error))
-                if self._on_problem is not None:
-                    self._on_problem(str(error))
+                self.tell(str(error))
 
     def _frame(self, index: int, item: Any) -> Frame:
         if isinstance(item, Frame):

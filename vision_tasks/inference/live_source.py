@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.frames import Frame, Source
+from vision_tasks.inference.frames import Frame
 from vision_tasks.inference.sources_address import live_options, shown
 from vision_tasks.inference.sources_names import numbered
-from vision_tasks.inference.video_source_decode import Pixels, open_video, reason
+from vision_tasks.inference.sources_problems import TellingSource
+from vision_tasks.inference.video_source_decode import Pixels
+from vision_tasks.inference.video_source_open import open_video, reason
 
 Taken = tuple[Callable[[], np.ndarray], float | None]
 """A picture that is converted, to (H, W, C) RGB, only if it is wanted; its time by the sender's clock, in seconds."""
@@ -34,7 +36,7 @@ class StreamEndedError(Exception):
     """A stream of known length came to its end: there is nothing to connect to again."""
 
 
-class LiveSource(Source):
+class LiveSource(TellingSource):
     """Frames of a camera or stream, received on a thread of its own.
 
     Whoever takes frames too slowly gets the newest and misses those in between: `Frame.index` counts them all.
@@ -67,14 +69,14 @@ class LiveSource(Source):
                 no frame. wait: seconds before the first; each further wait is twice as long, up to `longest_wait`.
             newest: skip frames that were not taken in time; else the sender waits, or loses them.
         """
-        self.name, self.problems, self.dropped = name, [], 0
-        self._opener, self._source, self._every, self._on_problem = opener, source, every, on_problem
+        super().__init__(name, on_problem)
+        self.dropped = 0
+        self._opener, self._source, self._every = opener, source, every
         self._tries, self._tries_at_first, self._wait, self._longest = tries, tries_at_first, wait, longest_wait
         self._newest = newest
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises: VisionTasksError: there never was a frame."""
-        self.problems.clear()
         self.dropped = 0
         slot = _Slot(self._newest)
         thread = threading.Thread(target=self._receive, args=(slot,), name=f"receive {self.name}", daemon=True)
@@ -121,18 +123,18 @@ class LiveSource(Source):
                 break
             seconds = min(self._longest, self._wait * 2 ** (failures - 1))
             text = str(why).removesuffix(".")
-            self._tell(f"{text}. Connecting again in {seconds:g} s (try {failures} of {tries}).", failures == 1)
+            self._say(f"{text}. Connecting again in {seconds:g} s (try {failures} of {tries}).", failures == 1)
             slot.stopped.wait(seconds)
         slot.close()
 
     def _give_up(self, slot: _Slot, why: Exception, index: int, tries: int) -> None:
         text = f"{str(why).removesuffix('.')}. Given up" + (f" after {tries} tries." if tries else ".")
         if index:
-            self._tell(text, True)
+            self._say(text, True)
         else:
             slot.error = VisionTasksError(text + " Check the address, and whether the camera is on.")
 
-    def _tell(self, text: str, remember: bool) -> None:
+    def _say(self, text: str, remember: bool) -> None:
         if remember and len(self.problems) < _REMEMBERED:
             self.problems.append(text)
         if self._on_problem is not None:

@@ -7,7 +7,7 @@ import glob
 import logging
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from vision_tasks.data.decoding import quiet_reading
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.frames import Frame, Source
+from vision_tasks.inference.frames import Source
 from vision_tasks.inference.image_sources import (
     ImageSource,
     IterableSource,
@@ -43,11 +41,13 @@ from vision_tasks.inference.sources_files import (
     kind_of,
     listed_paths,
     natural,
+    sniffed,
     without,
 )
 from vision_tasks.inference.sources_names import Names
-from vision_tasks.inference.video_source import VideoSource
-from vision_tasks.inference.video_source_decode import check_channels
+from vision_tasks.inference.sources_problems import TellingSource
+from vision_tasks.inference.video_source import BrokenSource, VideoSource
+from vision_tasks.inference.video_source_open import check_channels
 
 log = logging.getLogger("vision_tasks")
 
@@ -87,18 +87,6 @@ def open_sources(
     return opening.finish()
 
 
-class BrokenSource(Source):
-    """A video that cannot be opened: no frames, and why."""
-
-    kind = "video"
-
-    def __init__(self, name: str, problem: str) -> None:
-        self.name, self.problems, self.length = name, [problem], 0
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iter(())
-
-
 class _Opening:
     """The sources of one run while they are put together."""
 
@@ -119,6 +107,7 @@ class _Opening:
         self._seen: set[str] = set()
         self._sources: list[Source] = []
         self._loose: list[Picture] = []  # pictures named one by one, not yet a source
+        self._early: list[str] = []  # problems of what has no source yet
 
     def finish(self) -> list[Source]:
         self._close_group()
@@ -161,7 +150,7 @@ class _Opening:
     def _add_path(self, spec: str | Path) -> None:
         path = Path(spec)
         if path.is_dir():
-            found = files_below(path, self._out, self._on_problem)
+            found = files_below(path, self._out, self._tell)
             kinds = [kind_of(p) for p in found]
             if not any(kinds):
                 raise VisionTasksError(
@@ -175,7 +164,7 @@ class _Opening:
             found = without((p for p in found if p.is_file()), self._out)
             if not found:
                 raise VisionTasksError(f"There is no file or folder {spec}, and as a pattern it matches nothing.")
-            self._add_found("images", found, [kind_of(p) or self._sniffed(p) for p in found])
+            self._add_found("images", found, [kind_of(p) or sniffed(p) for p in found])
 
     def _add_file(self, path: Path) -> None:
         """A file that was named itself, whatever its ending."""
@@ -183,7 +172,7 @@ class _Opening:
             self._add_list(path)
         elif path.suffix.lower() == ".zip" or (kind_of(path) is None and zipfile.is_zipfile(path)):
             self._add_zip(path)
-        elif (kind_of(path) or self._sniffed(path)) == "video":
+        elif (kind_of(path) or sniffed(path)) == "video":
             self._add_video(path)
         elif self._is_new(path):
             self._loose.append(Picture(self._names.single(path.stem), str(path), path))
@@ -212,8 +201,8 @@ class _Opening:
         if not found:
             raise VisionTasksError(missing[0] if missing else f"{file}: the list is empty. Write a path on each line.")
         for problem in missing:
-            self._on_problem(problem)
-        self._add_found(file.stem, found, [kind_of(p) or self._sniffed(p) for p in found])
+            self._tell(problem)
+        self._add_found(file.stem, found, [kind_of(p) or sniffed(p) for p in found])
 
     def _add_zip(self, path: Path) -> None:
         with open_zip(path) as archive:
@@ -237,7 +226,7 @@ class _Opening:
         if not pictures and not videos:
             raise VisionTasksError(problems[0] if problems else f"{path} holds no images or videos.")
         for problem in problems:
-            self._on_problem(problem)
+            self._tell(problem)
         if pictures:
             name = self._names.group(path.stem)
             self._append(ImageSource(name, pictures, self._channels, self._on_problem, archive=path))
@@ -281,6 +270,14 @@ class _Opening:
     def _append(self, source: Source) -> None:
         self._close_group()
         self._sources.append(source)
+        if self._early and isinstance(source, TellingSource):
+            source.known(self._early)
+            self._early = []
+
+    def _tell(self, problem: str) -> None:
+        """Of what is left out before there is a source to say so."""
+        self._early.append(problem)
+        self._on_problem(problem)
 
     def _close_group(self) -> None:
         pictures, self._loose = self._loose, []
@@ -293,18 +290,3 @@ class _Opening:
         new = key not in self._seen
         self._seen.add(key)
         return new
-
-    def _sniffed(self, path: Path) -> str:
-        """What a file of an unknown ending is: a video if it is no picture and can be opened as one."""
-        with quiet_reading():
-            try:
-                Image.open(path).close()
-            except Exception:  # PIL raises whatever a broken header leads to
-                pass
-            else:
-                return "image"
-        try:
-            VideoSource(str(path), str(path), "")
-        except VisionTasksError:
-            return "image"  # reading it will say what is wrong
-        return "video"

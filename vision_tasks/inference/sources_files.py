@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -11,6 +12,8 @@ from typing import Literal
 from PIL import Image
 
 from vision_tasks.data.decoding import quiet_reading
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.video_source_open import open_video
 
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".npy")
@@ -68,6 +71,23 @@ def _is_transport_stream(path: Path) -> bool:
             return file.read(1) == b"G"
     except OSError:
         return True  # reading it will say what is wrong
+
+
+def sniffed(path: Path) -> Kind:
+    """What a file of an unknown ending is: a video if it is no picture and can be opened as one."""
+    with quiet_reading():
+        try:
+            Image.open(path).close()
+        except Exception:  # PIL raises whatever a broken header leads to
+            pass
+        else:
+            return "image"
+    try:
+        with contextlib.ExitStack() as stack:
+            open_video(str(path), str(path), stack)
+    except VisionTasksError:
+        return "image"  # reading it will say what is wrong
+    return "video"
 
 
 def files_below(folder: Path, out: Path | None, on_problem: Callable[[str], None]) -> list[Path]:

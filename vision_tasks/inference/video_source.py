@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.frames import Frame, Source
+from vision_tasks.inference.frames import Frame
 from vision_tasks.inference.sources_names import numbered
-from vision_tasks.inference.video_source_decode import (
-    Clock,
-    Damage,
-    Pixels,
+from vision_tasks.inference.sources_problems import TellingSource
+from vision_tasks.inference.video_source_damage import Clock, Damage
+from vision_tasks.inference.video_source_decode import Pixels, decoded
+from vision_tasks.inference.video_source_open import (
     VideoFile,
     check_channels,
-    decoded,
     header_duration,
     header_rate,
     open_video,
 )
 
 
-class VideoSource(Source):
+class VideoSource(TellingSource):
     """Frames of one video.
 
     Iterating decodes it from the beginning; a few frames are held at a time. Frames are upright (the display matrix is
@@ -64,10 +63,9 @@ class VideoSource(Source):
         check_channels(source, channels)
         if every < 1 or (end is not None and end <= (start or 0.0)):
             raise VisionTasksError(f"every must be 1 or more, and end after start, not {every}, {end} and {start}.")
-        self.name, self.problems = name, []
+        super().__init__(name, on_problem)
         self._file, self._source, self._channels, self._options = file, source, channels, options
         self._every, self._start, self._end = every, start, end
-        self._on_problem = on_problem
         with contextlib.ExitStack() as stack:
             container, stream = open_video(file, source, stack, options)
             rate = header_rate(stream)
@@ -79,20 +77,20 @@ class VideoSource(Source):
         self.length = self._expected()
 
     def __iter__(self) -> Iterator[Frame]:
-        self.problems.clear()
         damage = Damage()
         try:
             yield from self._frames(damage)
         except VisionTasksError as error:  # it was there when the header was read
-            self._tell(str(error))
+            self.tell(str(error))
         finally:
             if said := damage.said():
-                self._tell(f"{self._source}: {said}")
+                self.tell(f"{self._source}: {said}")
 
     def _frames(self, damage: Damage) -> Iterator[Frame]:
         with contextlib.ExitStack() as stack:
             container, stream = open_video(self._file, self._source, stack, self._options)
-            pixels, clock = Pixels(self._channels), Clock(stream, self._own_rate)
+            pixels = Pixels(self._channels)
+            clock = Clock(stream.start_time, stream.time_base, self._own_rate, self._duration)
             for index, picture in enumerate(decoded(container, stream, damage)):
                 time = clock.of(picture)
                 damage.frame(time, picture.is_corrupt)
@@ -120,7 +118,16 @@ class VideoSource(Source):
             total = max(0.0, last - (self._start or 0.0) * rate)
         return -(-round(total) // self._every)
 
-    def _tell(self, text: str) -> None:
-        self.problems.append(text)
-        if self._on_problem is not None:
-            self._on_problem(text)
+
+class BrokenSource(TellingSource):
+    """A video that cannot be opened: no frames, and why."""
+
+    kind = "video"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name)
+        self.known([problem])
+        self.length = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
