@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_no_broken_coco_file(tmp_path: Path, small_files) -> 
 
 
 def test_memory_does_not_grow(tmp_path: Path) -> None:
-    """The peak of 1,500 frames is that of 300; 1,200 frames' entries and rows would be more than 500 kB."""
+    """The peak of 800 frames is that of 200; 600 frames' entries and rows would be more than a megabyte."""
     one = found(0, 3)
 
     def peak(frames: int) -> int:
@@ -196,7 +196,7 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
         return most
 
     # Adding a file to another goes through blocks of a megabyte.
-    assert peak(1_500) < peak(300) + 400_000
+    assert peak(800) < peak(200) + 400_000
 
 
 def test_order_must_ascend() -> None:

