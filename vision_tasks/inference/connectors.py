@@ -35,9 +35,9 @@ def to_labelme(
 ) -> dict[str, Any]:
     """What a labelme file of one image holds; `json.dump` it beside the image, or where `image_path` leads from.
 
-    A mask becomes a polygon a part, to a third of a pixel; parts of one object share a `group_id`; holes are left out. A box
-    becomes a rectangle, and so does the box of a mask without a pixel. The score is in `description` and, for programs
-    that know it, in `score`; the track's number is the `group_id`.
+    A mask becomes a polygon a part, to a third of a pixel; parts of one object share a `group_id`; holes are left out.
+    A box becomes a rectangle, and so does the box of a mask without a pixel. The score is in `description` and, for
+    programs that know it, in `score`; the track's number is the `group_id`.
 
     Args:
         prediction: with boxes. image_path: the image, as seen from where the file is to be.
