@@ -14,9 +14,15 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.sharding import Share
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from vision_tasks.cli.predict_report import Bar
+    from vision_tasks.inference.drawn import Drawn
     from vision_tasks.inference.frames import Frame, Source
     from vision_tasks.inference.outputs.registry import Outputs
     from vision_tasks.inference.predictor import Predictor
+    from vision_tasks.inference.streaming import Trackers
+    from vision_tasks.inference.threads import StageTimes
     from vision_tasks.structures import Prediction
 
 _MAPS = ("maps", "panoptic")
@@ -57,7 +63,7 @@ def run(request: Request) -> int:
     share = Share.of_this_process()
     forms = _forms(request.form)
     tracker_options = _tracker_options(request)
-    numbers = _batch_size(request.batch_size), _factors(request.scales)
+    batch_size, scales = _batch_size(request.batch_size), _factors(request.scales)
     screen = console()
 
     def tell(problem: str) -> None:
@@ -65,20 +71,19 @@ def run(request: Request) -> int:
 
     # Before the model is read, which takes seconds: a mistyped path is told at once.
     sources = _sources(request, 3, tell)
-    if request.show:
-        from vision_tasks.inference.window import Window
-
-        window = Window("vision-tasks: q ends")
+    show = _window() if request.show else None
 
     from vision_tasks.cli.predict_report import Bar, Report
     from vision_tasks.inference.drawn import Drawn
     from vision_tasks.inference.outputs.registry import open_outputs
-    from vision_tasks.inference.streaming import predict_sources, trackers_of
-    from vision_tasks.inference.threads import Behind, StageTimes
-    from vision_tasks.inference.video_codecs import default_ending
+    from vision_tasks.inference.streaming import trackers_of
+    from vision_tasks.inference.threads import StageTimes
 
-    predictor = _predictor(request, share, *numbers)
     trackers = trackers_of(request.track or None, **tracker_options)
+    out = request.out if request.draw else None
+    times = StageTimes()
+    drawn = Drawn(out, request.threshold, request.codec, audio=request.audio, show=show, times=times)
+    predictor = _predictor(request, share, batch_size, scales)
     if predictor.channels != 3:
         sources = _sources(request, predictor.channels, lambda _: None)
     parts = _parts(sources, share)
@@ -86,43 +91,18 @@ def run(request: Request) -> int:
     head = predictor.model.head_of("semantic")
     maps = None if head is None else head.categories
     make_folder(request.out)
-    times = StageTimes()
-    drawn = Drawn(
-        request.out if request.draw else None,
-        request.threshold,
-        request.codec,
-        default_ending(request.codec),
-        request.audio,
-        window.show if request.show else None,
-        times,
-    )
-    draws = request.draw or request.show or "sheet" in forms
     start = time.perf_counter()
-    last: Frame | None = None
     with (
         open_outputs(forms, request.out, maps, (share.rank, share.ranks)) as outputs,
         drawn,
         Bar(sources, screen, share.rank == 0) as bar,
     ):
-
-        def finish(item: tuple[int, Source, Frame, Prediction]) -> None:
-            number, source, frame, prediction = item
-            picture = drawn.add(source, frame, prediction) if draws else None
-            with times.measure("write"):
-                outputs.add(frame, prediction, order=(number, frame.index), drawn=picture)
-            bar.advance()
-
-        with Behind(finish, _WAITING) as behind:
-            for number, source in parts:
-                with contextlib.closing(predict_sources(predictor, [source], trackers, times=times)) as found:
-                    for frame, prediction in found:
-                        behind.put((number, source, frame, prediction))
-                        last = frame
-                        if drawn.stopped:
-                            break
-                if drawn.stopped:
-                    break
+        last = _work(
+            parts, predictor, trackers, drawn if out or show or "sheet" in forms else None, outputs, bar, times
+        )
     seconds = time.perf_counter() - start
+    for remark in drawn.problems:
+        tell(remark)
     problems = [problem for source in sources for problem in source.problems]
     if share.alone and not outputs.frames and not drawn.stopped:
         first = f" The first problem: {problems[0]}" if problems else ""
@@ -135,6 +115,43 @@ def run(request: Request) -> int:
         if last is not None:
             report.say_speed(times, last)
     return 1 if problems else 0
+
+
+def _work(
+    parts: Sequence[tuple[int, Source]],
+    predictor: Predictor,
+    trackers: Trackers,
+    drawn: Drawn | None,
+    outputs: Outputs,
+    bar: Bar,
+    times: StageTimes,
+) -> Frame | None:
+    """Predict the sources; draw and write on a thread of its own. Gives the last frame."""
+    from vision_tasks.inference.streaming import predict_sources
+    from vision_tasks.inference.threads import Behind
+
+    def finish(item: tuple[int, Source, Frame, Prediction]) -> None:
+        number, source, frame, prediction = item
+        picture = drawn.add(source, frame, prediction) if drawn is not None else None
+        with times.measure("write"):
+            outputs.add(frame, prediction, order=(number, frame.index), drawn=picture)
+        bar.advance()
+
+    last: Frame | None = None
+    with Behind(finish, _WAITING) as behind:
+        for number, source in parts:
+            with contextlib.closing(predict_sources(predictor, [source], trackers, times=times)) as found:
+                for last, prediction in found:
+                    behind.put((number, source, last, prediction))
+                    if drawn is not None and drawn.stopped:
+                        return last
+    return last
+
+
+def _window() -> Callable[[np.ndarray], bool]:
+    from vision_tasks.inference.window import Window
+
+    return Window("vision-tasks: q ends").show
 
 
 def _merged(outputs: Outputs, forms: list[str], out: Path, share: Share) -> list[str]:

@@ -12,6 +12,7 @@ from vision_tasks.data.images import displayed
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame, Source
 from vision_tasks.inference.threads import StageTimes
+from vision_tasks.inference.video_codecs import default_ending
 from vision_tasks.structures import Prediction
 from vision_tasks.visualize.drawing import draw
 from vision_tasks.visualize.picture import write_picture
@@ -32,12 +33,17 @@ class Drawn:
     Args:
         out: folder, which is there; None writes nothing. threshold: objects that score less are not drawn; what is
             tracked is drawn whatever it scores.
-        ending: of videos, with its dot. codec: of videos (docs/video.md). audio: videos keep their sound.
+        codec: of videos (docs/video.md). ending: of videos, with its dot; the codec's own if not given.
+        audio: videos keep their sound.
         show: called with every drawn picture, (H, W, 3) uint8 RGB; False stops (see `stopped`).
         times: adds up what drawing and encoding take.
 
     Attributes:
         written: what was written so far, in words. stopped: whether whoever looked had enough.
+        problems: what did not go as it should with videos, and did not stop the work.
+
+    Raises:
+        VisionTasksError: there is no such codec.
     """
 
     def __init__(
@@ -45,14 +51,15 @@ class Drawn:
         out: Path | None,
         threshold: float = 0.5,
         codec: str = "h264",
-        ending: str = ".mp4",
+        ending: str | None = None,
         audio: bool = True,
         show: Callable[[np.ndarray], bool] | None = None,
         times: StageTimes | None = None,
     ) -> None:
         self.out, self.threshold = out, threshold
-        self.codec, self.ending, self.audio, self.show = codec, ending, audio, show
+        self.codec, self.ending, self.audio, self.show = codec, ending or default_ending(codec), audio, show
         self.stopped = False
+        self.problems: list[str] = []
         self._times = StageTimes() if times is None else times
         self._written: dict[str, None] = {}
         self._source: Source | None = None
@@ -106,7 +113,7 @@ class Drawn:
         return draw(image, prediction, threshold=0, legend=False, trails=self._trails)
 
     def _video(self, out: Path, source: Source, frame: Frame) -> VideoWriter:
-        from vision_tasks.inference.video_writer import VideoWriter
+        from vision_tasks.inference.video_writer import VideoWriter  # loads PyAV
 
         path = out / f"{source.name}{self.ending}"
         file = Path(frame.source)
@@ -119,6 +126,7 @@ class Drawn:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.close()
+            self.problems += writer.problems
 
     def close(self) -> None:
         """Finish the video at hand, so that it plays."""
