@@ -20,6 +20,8 @@ from vision_tasks.inference.video_source_open import (
     open_video,
 )
 
+_WITH_HIDDEN = ("vp8", "vp9", "av1", "libvpx", "libdav1d", "libaom")  # codecs with packets that are only referred to
+
 
 class VideoSource(TellingSource):
     """Frames of one video.
@@ -104,7 +106,8 @@ class VideoSource(TellingSource):
                     damage.failed(error)
                     continue
                 yield Frame(image, self._source, numbered(self.name, index), index, time)
-            damage.ended(self._stated, self._duration, self._own_rate)
+            frame_each = not stream.codec_context.name.startswith(_WITH_HIDDEN)
+            damage.ended(self._stated, self._duration, self._own_rate, frame_each)
 
     def _expected(self) -> int | None:
         rate = self._own_rate

@@ -13,7 +13,8 @@ class Damage:
     """What could not be read or decoded of one video, and where."""
 
     def __init__(self) -> None:
-        self.packets, self.frames, self.mended, self.lost, self.unread = 0, 0, 0, 0, 0
+        self.packets, self.hidden = 0, 0  # read; of them those that an edit leaves out
+        self.frames, self.mended, self.lost, self.unread = 0, 0, 0, 0
         self._over = False
         self._time = 0.0
         self._first: float | None = None
@@ -36,13 +37,20 @@ class Damage:
         self._why = self._why or reason(error)
         self._mark()
 
-    def ended(self, stated: int, duration: float | None, rate: float | None) -> None:
+    def ended(self, stated: int, duration: float | None, rate: float | None, frame_each: bool = True) -> None:
         """The file came to its end; notes whether it should have been longer.
 
         Args:
             stated: frames by the header, 0 if it says nothing. duration: seconds by the header.
+            frame_each: whether each packet is a frame to be shown, as in most codecs.
         """
         self._over = True
+        silent = self.packets - self.hidden - self.lost - self.frames
+        # Decoders with threads say nothing of errors in the last frames. Many more packets than frames are no errors:
+        # the fields of interlaced video may come one by one.
+        if frame_each and 0 < silent <= min(_IN_FLIGHT, self.frames // 2):
+            self.lost += silent
+            self._mark()
         if duration is None or not self.frames:
             return
         missing = duration - self._time - (1 / rate if rate else 0.0)
@@ -77,6 +85,9 @@ class Damage:
     def _mark(self) -> None:
         self._first = self._time if self._first is None else self._first
         self._last = self._time
+
+
+_IN_FLIGHT = 32  # the most packets a decoder holds
 
 
 class Clock:

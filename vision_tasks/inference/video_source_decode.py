@@ -98,6 +98,7 @@ def _packets(container: InputContainer, stream: VideoStream, damage: Damage) -> 
                     packet.size
                 ):  # empty ones stand for a frame that was dropped, and a decoder would take them for the end
                     damage.packets += 1
+                    damage.hidden += packet.is_discard
                     yield packet
             failures = -1
         except Exception as error:  # as above

@@ -22,6 +22,7 @@ FRAME_LIMIT = 150_000_000
 FORMATS = {1: "gray", 3: "rgb24", 4: "rgba"}
 """FFmpeg's names of 8-bit pixels, by how many channels a model takes."""
 
+_PLAYLISTS = ("hls", "applehttp", "concat", "dash", "sdp", "webm_dash_manifest")  # forms that name other files
 _THREADS = 8  # of the decoder; each holds a frame or two
 
 VideoFile = str | Callable[[], Any]
@@ -47,7 +48,7 @@ def open_video(
 
     Args:
         source: what messages call it.
-        options: for FFmpeg; by default those of a file, which may name no other file and no address.
+        options: for FFmpeg; by default those of a file: no network, and no playlists.
         timeout: seconds to open and to read.
 
     Raises:
@@ -65,6 +66,10 @@ def open_video(
     except Exception as error:  # FFmpeg's, the operating system's, and whatever a damaged header leads to
         raise VisionTasksError(f"{source}: {_why_not_opened(error, named)}") from error
     stack.enter_context(container)
+    if named == "path" and container.format.name in _PLAYLISTS:
+        raise VisionTasksError(
+            f"{source}: a playlist, no video. Name the videos, or the playlist's address."
+        )
     # A song's cover is a stream of one picture.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -104,9 +109,11 @@ def reason(error: BaseException) -> str:
 
 
 def header_rate(stream: VideoStream) -> Fraction | None:
-    """Average frames per second."""
+    """Average frames per second; None if the header says nothing that can be true."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= 10_000:
+        # Matroska files of a variable rate come with one frame per tick, 1000 in a second.
+        ticks = not stream.frames and stream.time_base is not None and rate == 1 / stream.time_base
+        if rate and 0 < rate <= (240 if ticks else 10_000):
             return rate
     return None
 
