@@ -14,21 +14,27 @@ Tag = tuple[Box, str, Color, int | None]
 """The pixels of an object's box, what its tag says, its colour, its track if it has one."""
 
 
+_PATIENCE = 30
+"""Pictures after which a tag that is not in the best place may look for it again."""
+
+
 class TagPlaces:
-    """Remembers on which side of its box each track's tag was, so that tags of a video do not jump."""
+    """Remembers at which spot of its box each track's tag was, so that tags of a video do not jump."""
 
     def __init__(self) -> None:
-        self._spots: dict[int, int] = {}
-        self._now: dict[int, int] = {}
+        self._spots: dict[int, tuple[int, int]] = {}
+        self._now: dict[int, tuple[int, int]] = {}
 
     def spot(self, track: int | None) -> int | None:
-        """Where the track's tag was in the last picture."""
-        return None if track is None else self._spots.get(track)
+        """Where the track's tag was in the last picture; None if it was not there, or may look for a better place."""
+        spot, pictures = (0, 0) if track is None else self._spots.get(track, (0, 0))
+        return spot if 0 < pictures < _PATIENCE or (pictures and spot == 0) else None
 
     def keep(self, track: int | None, spot: int) -> None:
         """Say where the track's tag is in this picture."""
         if track is not None:
-            self._now[track] = spot
+            before, pictures = self._spots.get(track, (spot, 0))
+            self._now[track] = (spot, pictures + 1 if spot == before and pictures < _PATIENCE else 1)
 
     def turn(self) -> None:
         """The picture is done: only the tracks in it are remembered."""

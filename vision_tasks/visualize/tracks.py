@@ -19,7 +19,7 @@ _COLORS = 14
 """Colours that are told apart by everybody; then they come again."""
 _SMOOTHED = 5
 """Points that are averaged: boxes tremble, objects do not."""
-_STEPS = 8
+_STEPS = 6
 """Degrees of fading along a trail."""
 
 
@@ -84,9 +84,11 @@ class Trails:
             canvas: (zoom·H, zoom·W, 3) RGB. width: of a trail's newest part in pixels.
         """
         for track, way in self._ways.items():
-            if len(way) > 1:
-                points = np.asarray(way)
-                _paint_way(canvas, _smooth(points[:, 1:]) * zoom, points[:, 0], self, track_color(track), width)
+            points = np.asarray(way)
+            ways = _smooth(points[:, 1:]) * zoom
+            # What stands still would have a blot for a trail.
+            if np.ptp(ways, axis=0).max() >= 3 * width:
+                _paint_way(canvas, ways, points[:, 0], self, track_color(track), width)
 
     def age(self, frame: float) -> float:
         """How long ago a frame was, from 0, now, to 1, when it is forgotten."""
@@ -118,18 +120,18 @@ def _paint_way(
         return
     part = canvas[top:bottom, left:right]
     # Sixteenths of a pixel, as OpenCV takes them; clipped, as it takes 32-bit numbers.
-    fine = np.clip(np.rint((points - [left, top]) * 16), -(2**24), 2**24).astype(np.int32)
-    cover, casing = np.zeros(part.shape[:2], np.uint8), np.zeros(part.shape[:2], np.uint8)
-    edges = np.unique(np.linspace(0, len(points) - 1, min(_STEPS, len(points) - 1) + 1).round().astype(int))
-    for first, last in pairwise(edges.tolist()):
+    fine = np.clip(np.rint((points - [left, top]) * 16), -(2**24), 2**24).astype(np.int32).reshape(-1, 1, 2)
+    # The line in colour on a layer of its shadow's tone, and how much of that layer is seen: the line, and a rim of it.
+    layer, seen = np.empty(part.shape, np.uint8), np.zeros(part.shape[:2], np.uint8)
+    cv2.rectangle(
+        layer, (0, 0), (right - left, bottom - top), (color[0] // 4, color[1] // 4, color[2] // 4), cv2.FILLED
+    )
+    edges = np.linspace(0, len(points) - 1, min(_STEPS, len(points) - 1) + 1).round().astype(int).tolist()
+    for first, last in pairwise(edges):
         fresh = 1 - trails.age(float(frames[last]))
         line = max(1, round(width * (0.4 + 0.6 * fresh)))
-        strength = round(255 * (0.15 + 0.8 * fresh))
-        way = [fine[first : last + 1].reshape(-1, 1, 2)]
-        cv2.polylines(casing, way, False, strength // 2, line + max(2, width // 2), cv2.LINE_AA, 4)
-        cv2.polylines(cover, way, False, strength, line, cv2.LINE_AA, 4)
-    for mask, tone in ((casing, tuple(c // 4 for c in color)), (cover, color)):
-        fill = np.empty(part.shape, np.uint8)
-        cv2.rectangle(fill, (0, 0), (right - left, bottom - top), tone, cv2.FILLED)
-        weight = mask.astype(np.float32) / 255
-        part[...] = cv2.blendLinear(fill, np.ascontiguousarray(part), weight, 1 - weight)
+        way = [fine[first : last + 1]]
+        cv2.polylines(seen, way, False, round(255 * (0.15 + 0.8 * fresh)), line + max(1, width // 3), cv2.LINE_AA, 4)
+        cv2.polylines(layer, way, False, color, line, cv2.LINE_AA, 4)
+    weight = seen.astype(np.float32) / 255
+    part[...] = cv2.blendLinear(layer, np.ascontiguousarray(part), weight, 1 - weight)
