@@ -15,8 +15,11 @@ from pycocotools import mask as coco_mask
 import vision_tasks as vt
 from tests.tiny_model import tiny_model
 from vision_tasks.cli import console, main
-from vision_tasks.cli.mask_files import mask_type
-from vision_tasks.cli.prediction_files import folder_names
+from vision_tasks.inference.frames import Frame
+from vision_tasks.inference.outputs.files import folder_names
+from vision_tasks.inference.outputs.label_png import mask_type
+from vision_tasks.inference.outputs.registry import open_outputs
+from vision_tasks.inference.outputs.result import Result as Found
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories, Panoptic, Prediction
 
@@ -260,22 +263,19 @@ def test_a_panoptic_model(predict, tmp_path: Path) -> None:
             assert segment["category_id"] in known
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--tile", 64), "tile, overlap, flip and scales are for semantic maps, and this model makes none"),
-        (("--flip",), "this model makes none: it finds objects"),
-        (("--scales", "0.5,1"), "this model makes none: it finds objects"),
-    ],
-)
-def test_a_model_of_objects_refuses_looks(options: tuple, message: str, predict, tmp_path: Path) -> None:
-    checkpoint = vt.save(tiny_model(), tmp_path / "best.ckpt")
+def test_a_model_of_objects_takes_looks_as_well(predict, tmp_path: Path) -> None:
+    model = tiny_model()
+    checkpoint = vt.save(model, tmp_path / "best.ckpt")
     (path,) = make_images(tmp_path, "a.png")
+    options = ("--tile", 64, "--flip", "--scales", "0.5,1", "--threshold", 0.05)
     done = predict(checkpoint, path, "--out", tmp_path / "out", *options)
-    assert done.code == 2
-    assert done.err.startswith("error: ")
-    assert message in done.err
-    assert not (tmp_path / "out").exists()
+    assert done.code == 0, done.err
+    found = vt.Predictor(model, device="cpu", threshold=0.05, tile=64, flip=True, scales=(0.5, 1))(path)
+    (line,) = lines_of(tmp_path / "out")
+    assert [row["score"] for row in line["objects"]] == pytest.approx(found.scores.tolist(), abs=1e-6)
+    assert len(found)
+    once = vt.Predictor(model, device="cpu", threshold=0.05)(path)
+    assert not np.array_equal(found.scores, once.scores)
 
 
 @pytest.mark.parametrize(
@@ -308,21 +308,16 @@ def test_ids_that_no_mask_can_hold(predict, tmp_path: Path) -> None:
 
 
 def test_undecided_pixels_have_the_largest_value() -> None:
-    from vision_tasks.cli.prediction_files import PredictionFiles, pixel_shares
-
     assert mask_type(Categories.of([{"id": 254, "name": "a"}])) == np.uint8
     assert mask_type(Categories.of([{"id": 255, "name": "a"}])) == np.uint16
     found = Prediction((1, 4), Categories.of(ROAD), semantic=torch.tensor([[-1, 0, 2, 2]], dtype=torch.int16))
-    assert pixel_shares(found) == {"sky": 0.5, "road": 0.25}
-    assert PredictionFiles(Path(), "none").written == []
+    assert Found(Frame(np.zeros((1, 4, 3), np.uint8), "x.png", "x"), found).pixels == {"sky": 0.5, "road": 0.25}
 
 
 def test_undecided_pixels_in_files(tmp_path: Path) -> None:
-    from vision_tasks.cli.prediction_files import PredictionFiles
-
     found = Prediction((1, 4), Categories.of(ROAD), semantic=torch.tensor([[-1, 0, 2, 1]], dtype=torch.int16))
-    with PredictionFiles(tmp_path, "jsonl") as files:
-        files.add(1, Path("x.png"), "x", found)
+    with open_outputs(["jsonl", "maps"], tmp_path) as outputs:
+        outputs.add(Frame(np.zeros((1, 4, 3), np.uint8), "x.png", "x"), found)
     mask = Image.open(tmp_path / "masks" / "x.png")
     assert np.array(mask).tolist() == [[255, 7, 200, 21]]
     road, tree, sky = Categories.of(ROAD).colors
@@ -347,14 +342,13 @@ def test_our_own_reader_takes_predicted_masks_for_truth(predict, tmp_path: Path)
 
 
 def test_colours_of_many_segments(tmp_path: Path) -> None:
-    from vision_tasks.cli.prediction_files import PredictionFiles
-
     ids = torch.tensor([[0, 1, 300], [70_000, 70_000, 1]], dtype=torch.int32)
     labels = torch.zeros(70_000, dtype=torch.int64)
     labels[299] = 2
     merged = Panoptic(ids, labels, Categories.of(ROAD))
-    with PredictionFiles(tmp_path, "jsonl") as files:
-        files.add(1, Path("x.png"), "x", Prediction((2, 3), Categories.of(ROAD), panoptic=merged))
+    with open_outputs(["jsonl", "panoptic"], tmp_path) as outputs:
+        frame = Frame(np.zeros((2, 3, 3), np.uint8), "x.png", "x")
+        outputs.add(frame, Prediction((2, 3), Categories.of(ROAD), panoptic=merged))
     colors = np.array(Image.open(tmp_path / "panoptic" / "x.png")).astype(int)
     assert np.array_equal(colors @ [1, 256, 65536], ids.numpy())
     (line,) = lines_of(tmp_path)
