@@ -18,8 +18,10 @@ class Looks:
         tiling: None looks at all of the image at once. Of maps these are network pixels, of objects original ones.
         batch_size: tiles of one forward pass.
         whole: objects are looked for in all of the image, too, beside the tiles.
-        merge, merge_threshold: of objects from several tiles, see `inference.merging.merge`.
-        fuse, fuse_threshold: of objects from several looks or models, see `inference.merging.fuse`.
+        merge, merge_threshold: of objects from several tiles, see `inference.merging.merge`. The threshold is by
+            default the model's own, of its suppression; 0.5, SAHI's, for "nms" and "nmm", which compare otherwise.
+        fuse, fuse_threshold: of objects from several looks or models, see `inference.merging.fuse`. The threshold is
+            by default the model's own.
         agnostic: objects of different categories are merged, too.
     """
 
@@ -29,9 +31,9 @@ class Looks:
     batch_size: int = 1
     whole: bool = True
     merge: Merging = "join"
-    merge_threshold: float = 0.5
+    merge_threshold: float | None = None
     fuse: Fusing = "wbf"
-    fuse_threshold: float = 0.55
+    fuse_threshold: float | None = None
     agnostic: bool = False
 
     @property

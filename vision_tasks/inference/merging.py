@@ -73,6 +73,7 @@ def merge(
     method: Merging = "join",
     threshold: float = 0.5,
     agnostic: bool = False,
+    doubt: float = 1.0,
 ) -> Prediction:
     """What T parts of an image show, each in the pixels of the whole image.
 
@@ -80,7 +81,7 @@ def merge(
         parts: T predictions. windows: (T, 4), what each saw. cut: T of (N,) bool, which boxes touch an edge that is
             not the image's.
         threshold: IoU of "join" and "wbf", intersection over the smaller of "nms" and "nmm".
-        agnostic: boxes of different categories are compared, too.
+        agnostic: boxes of different categories are compared, too. doubt: of "join", see `ops.fusion.joining`.
     """
     every, source = _joined(parts)
     boxes, scores, groups = _rows(every, agnostic)
@@ -93,7 +94,7 @@ def merge(
         fused = weighted_boxes_fusion(boxes, scores, groups, torch.zeros_like(source), (1.0,), threshold)
         return _made(every, fused, _mean_masks(every, fused, scores))
     else:
-        fused = joining(boxes, scores, groups, windows.to(boxes)[source], torch.cat(list(cut)), threshold)
+        fused = joining(boxes, scores, groups, windows.to(boxes)[source], torch.cat(list(cut)), threshold, doubt)
     return _made(every, fused, _united_masks(every, fused))
 
 

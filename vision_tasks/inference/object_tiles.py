@@ -8,7 +8,7 @@ from torch import Tensor
 from vision_tasks.inference.sliding import Tiling
 from vision_tasks.structures import Size
 
-_EDGE = 0.01
+_EDGE = 0.03
 """Of a tile's side: a box that comes so near to an edge has been cut off by it. Networks are not exact to the pixel."""
 
 

@@ -16,7 +16,11 @@ from vision_tasks.inference.network_image import mirrored
 from vision_tasks.inference.object_tiles import cut_off, windows
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
+from vision_tasks.ops.detections import DetectionRule
 from vision_tasks.structures import Batch, Masks, Prediction, Size
+
+_DOUBT = 0.5
+"""Factor of the scores of objects that were only ever seen in part, though all of the image was looked at, too."""
 
 
 def predict_objects(
@@ -53,7 +57,10 @@ def predict_objects(
         found += _seen(ensemble, image, every, looks, batching, threshold)
         tiles = torch.cat((tiles, every))
     cut = [cut_off(p.boxes, window, size) for p, window in zip(found, tiles, strict=True) if p.boxes is not None]
-    return merge(found, tiles, cut, looks.merge, looks.merge_threshold, looks.agnostic)
+    limit = looks.merge_threshold
+    if limit is None:
+        limit = 0.5 if looks.merge in ("nms", "nmm") else _own_threshold(ensemble)
+    return merge(found, tiles, cut, looks.merge, limit, looks.agnostic, _DOUBT if looks.whole else 1.0)
 
 
 def _seen(
@@ -77,12 +84,14 @@ def _seen(
             for i, prediction in enumerate(batching.run(items, work)):
                 opinions[i // len(ways)].append(ensemble.relabelled(prediction, number))
             weights += [weight] * len(ways)
-    most = min((m for m in map(_detections, ensemble.models) if m is not None), default=None)
+    rules = [rule for rule in map(_rule, ensemble.models) if rule is not None]
+    most = min((rule.detections for rule in rules), default=None)
+    limit = _own_threshold(ensemble) if looks.fuse_threshold is None else looks.fuse_threshold
     seen = []
     for window, several in zip(tiles.tolist(), opinions, strict=True):
         one = several[0]
         if len(several) > 1:
-            one = fuse(several, looks.fuse, looks.fuse_threshold, weights, looks.agnostic)
+            one = fuse(several, looks.fuse, limit, weights, looks.agnostic)
         seen.append(_moved(one.filter(threshold)[:most], window, (image.shape[-2], image.shape[-1])))
     return seen
 
@@ -103,10 +112,16 @@ def _crop(image: Tensor, window: list[int], way: bool) -> Tensor:
     return mirrored(crop) if way else crop
 
 
-def _detections(model: VisionModel) -> int | None:
-    """How many objects the model gives of an image at most."""
-    most = getattr(getattr(model.head_of("objects"), "rule", None), "detections", None)
-    return most if isinstance(most, int) else None
+def _rule(model: VisionModel) -> DetectionRule | None:
+    """Of the model's head for objects; a head of somebody's own may have none."""
+    rule = getattr(model.head_of("objects"), "rule", None)
+    return rule if isinstance(rule, DetectionRule) else None
+
+
+def _own_threshold(ensemble: Ensemble) -> float:
+    """From which IoU on boxes are about one object to the first model."""
+    rule = _rule(ensemble.models[0])
+    return 0.5 if rule is None else rule.iou_threshold
 
 
 def _unmirrored(prediction: Prediction) -> Prediction:

@@ -97,6 +97,7 @@ def joining(
     windows: Tensor,
     cut: Tensor,
     threshold: float = 0.5,
+    doubt: float = 1.0,
 ) -> Fused:
     """Suppression of what tiles found, that knows which boxes are cut off by the edge of their tile.
 
@@ -108,10 +109,12 @@ def joining(
     Args:
         boxes, scores, groups, threshold: as of `suppression`, the overlap is IoU.
         windows: (N, 4) the tile of each box. cut: (N,) bool, it touches an edge that is not the image's.
+        doubt: factor of the scores of what is cut off and never seen whole, for when all of the image was looked at.
     """
     boxes, scores = boxes.float(), scores.float()
     first, second = pairs(boxes, groups, threshold, "iou", windows.float())
     gone, scores = _completed(boxes, scores, cut, first, second)
+    scores = torch.where(cut & ~gone, scores * doubt, scores)
     here = ~(gone[first] | gone[second])
     leader = leaders(scores, first[here], second[here])
     kept = _kept(leader, scores)
