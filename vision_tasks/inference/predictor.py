@@ -123,7 +123,7 @@ class Predictor:
         return self.predict([to_tensor(source, self.channels)])[0]
 
     def stream(
-        self, source: Any, track: str | Tracker | None = None, ahead: int = 8, **options: Any
+        self, source: Any, track: str | Tracker | None = None, ahead: int = 4, **options: Any
     ) -> Generator[tuple[Frame, Prediction], None, None]:
         """Frames and their predictions, one after another, holding no more than a few, however long the video.
 
@@ -147,31 +147,36 @@ class Predictor:
         sources = open_sources(source if isinstance(source, (list, tuple)) else [source], self.channels)
         return predict_sources(self, sources, trackers, ahead)
 
-    def predict(self, images: Sequence[Tensor], threshold: float | None = None) -> list[Prediction]:
+    def predict(
+        self, images: Sequence[Tensor], threshold: float | None = None, embed: bool | None = None
+    ) -> list[Prediction]:
         """Predictions of (C, H, W) tensors, in batches, objects above the threshold, on the CPU.
 
         An image that is looked at more than once, or in tiles, is worked on by itself.
 
         Args:
-            threshold: instead of the predictor's own.
+            threshold, embed: instead of the predictor's own.
         """
-        return self.batching.run(images, lambda part: self._predict(part, threshold))
+        return self.batching.run(images, lambda part: self._predict(part, threshold, embed))
 
-    def _predict(self, images: Sequence[Tensor], threshold: float | None = None) -> list[Prediction]:
+    def _predict(
+        self, images: Sequence[Tensor], threshold: float | None = None, embed: bool | None = None
+    ) -> list[Prediction]:
         """One batch."""
         with torch.inference_mode():
             here = [self._sent(image) for image in images]
             least = self.threshold if threshold is None else threshold
+            embed = self.embed if embed is None else embed
             if all(self._looking.plain((image.shape[-2], image.shape[-1])) for image in here):
-                predictions = self._once(here)
+                predictions = self._once(here, embed)
             else:
-                predictions = [self._looked_at(image, least) for image in here]
+                predictions = [self._looked_at(image, least, embed) for image in here]
             return [p.filter(least).to("cpu") for p in predictions]
 
-    def _once(self, images: Sequence[Tensor]) -> list[Prediction]:
+    def _once(self, images: Sequence[Tensor], embed: bool) -> list[Prediction]:
         """One look at each image, all in one pass."""
         batch = self._ready.preprocess(images)
-        if not self.embed:
+        if not embed:
             return self._ready.predict(batch)
         features = self._ready.features(batch.images)
         return _with_embeddings(self._ready.predict(batch, features), features, batch)
@@ -182,10 +187,10 @@ class Predictor:
             return image.pin_memory().to(self.device, non_blocking=True)
         return image.to(self.device)
 
-    def _looked_at(self, image: Tensor, threshold: float) -> Prediction:
+    def _looked_at(self, image: Tensor, threshold: float, embed: bool) -> Prediction:
         """All looks at one image; what objects look like is read off one look at the whole of it."""
-        found = self._looking(image, threshold, lambda whole: self._once([whole])[0])
-        if not self.embed or found.embeddings is not None:
+        found = self._looking(image, threshold, lambda whole: self._once([whole], embed)[0])
+        if not embed or found.embeddings is not None:
             return found
         batch = self._ready.preprocess([image])
         return _with_embeddings([found], self._ready.features(batch.images), batch)[0]

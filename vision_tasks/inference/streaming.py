@@ -8,6 +8,9 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame, Source
 from vision_tasks.inference.pixels import to_tensor
@@ -54,7 +57,7 @@ def predict_sources(
     predictor: Predictor,
     sources: Sequence[Source],
     trackers: Trackers | None = None,
-    ahead: int = 8,
+    ahead: int = 4,
     times: StageTimes | None = None,
 ) -> Generator[tuple[Frame, Prediction], None, None]:
     """All frames of all sources, in order, each with what was found on it.
@@ -71,21 +74,56 @@ def predict_sources(
         tracker = None if trackers is None else trackers(source)
         if tracker is not None and predictor.model.head_of("objects") is None:
             raise VisionTasksError("There is nothing to track: this model draws maps, and finds no objects.")
-        predictor.embed = predictor.embed or (tracker is not None and tracker.needs_embeddings)
         # Somebody is waiting for what a camera sees now: no stale frames, no batches.
         live = source.kind == "live"
         with contextlib.closing(read_ahead(times.each("decode", source), 1 if live else ahead)) as frames:
-            while batch := list(itertools.islice(frames, 1 if live else predictor.batching.size or 1)):
-                yield from zip(batch, _predicted(predictor, batch, tracker, times), strict=True)
+            for batch, images in _on_device(_batches(frames, predictor, live), predictor, live):
+                yield from zip(batch, _predicted(predictor, batch, images, tracker, times), strict=True)
+
+
+def _batches(frames: Iterator[Frame], predictor: Predictor, live: bool) -> Iterator[list[Frame]]:
+    while batch := list(itertools.islice(frames, 1 if live else predictor.batching.size or 1)):
+        yield batch
+
+
+def _on_device(
+    batches: Iterator[list[Frame]], predictor: Predictor, live: bool
+) -> Iterator[tuple[list[Frame], list[Tensor]]]:
+    """Each batch with its images on the device; a GPU receives the next one while it works on this one."""
+    if predictor.device.type != "cuda" or live:
+        for batch in batches:
+            yield batch, [to_tensor(frame.image, predictor.channels) for frame in batch]
+        return
+    lane, work = torch.cuda.Stream(predictor.device), torch.cuda.current_stream(predictor.device)
+
+    def arrived(sent: tuple[list[Frame], list[Tensor], torch.cuda.Event]) -> tuple[list[Frame], list[Tensor]]:
+        work.wait_event(sent[2])
+        for image in sent[1]:
+            image.record_stream(work)  # or its memory could be given away while it is in use
+        return sent[:2]
+
+    sent = None
+    for batch in batches:
+        pinned = [to_tensor(frame.image, predictor.channels).pin_memory() for frame in batch]
+        with torch.cuda.stream(lane):
+            following = batch, [image.to(predictor.device, non_blocking=True) for image in pinned], lane.record_event()
+        if sent is not None:
+            yield arrived(sent)
+        sent = following
+    if sent is not None:
+        yield arrived(sent)
 
 
 def _predicted(
-    predictor: Predictor, frames: Sequence[Frame], tracker: Tracker | None, times: StageTimes
+    predictor: Predictor,
+    frames: Sequence[Frame],
+    images: Sequence[Tensor],
+    tracker: Tracker | None,
+    times: StageTimes,
 ) -> Iterator[Prediction]:
     with times.measure("predict", len(frames)):
-        images = [to_tensor(frame.image, predictor.channels) for frame in frames]
         low = None if tracker is None else min(tracker.low_threshold, predictor.threshold)
-        found = predictor.predict(images, low)
+        found = predictor.predict(images, low, tracker is not None and tracker.needs_embeddings)
     for frame, prediction in zip(frames, found, strict=True):
         if tracker is None:
             yield prediction
