@@ -14,12 +14,14 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame
 from vision_tasks.inference.tracking.association import assign, overlapping_pairs
 from vision_tasks.inference.tracking.camera_motion import METHODS, CameraMotion
-from vision_tasks.inference.tracking.kalman import CHI2_95, BoxFilter
+from vision_tasks.inference.tracking.kalman import CHI2_95, BoxFilter, HeightFilter
 from vision_tasks.inference.tracking.likeness import blended, cosine
 from vision_tasks.inference.tracking.options import check_number, check_word, check_yes
 from vision_tasks.inference.tracking.table import Detections, Tracks
 from vision_tasks.inference.tracking.timing import FrameClock
 from vision_tasks.structures import Prediction
+
+_GATE = HeightFilter()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -173,8 +175,8 @@ class Tracker(ABC):
             boxes = self.motion.boxes(tracks.state[shown]) if self.boxes == "state" else self._shown_boxes(shown)
             assert out.boxes is not None
             changes["boxes"] = torch.from_numpy(boxes).to(out.boxes)
-        if out.labels is not None and len(shown):
-            changes["labels"] = torch.from_numpy(self._known_labels[tracks.votes[shown].argmax(axis=1)]).to(out.labels)
+        if out.labels is not None:
+            changes["labels"] = torch.from_numpy(self._labels(shown)).to(out.labels)
         return dataclasses.replace(out, **changes)
 
     def _move(self, step: float, warp: np.ndarray | None, still: np.ndarray | None = None) -> None:
@@ -198,8 +200,8 @@ class Tracker(ABC):
         """
         tracks, detections, overlap = overlapping_pairs(boxes, found.boxes[among])
         tracks, detections = rows[tracks], among[detections]
-        if self.per_class and len(tracks):
-            same = self._known_labels[self.tracks.votes[tracks].argmax(axis=1)] == found.labels[detections]
+        if self.per_class:
+            same = self._labels(tracks) == found.labels[detections]
             return tracks[same], detections[same], overlap[same]
         return tracks, detections, overlap
 
@@ -212,15 +214,22 @@ class Tracker(ABC):
         return added
 
     def _recognise(self, rows: np.ndarray, found: Detections, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of what is left that look alike and are near enough for the filter (DeepSORT's gates)."""
+        """Pairs of what is left that look alike and are near enough, DeepSORT's two gates.
+
+        Near enough: within what DeepSORT's filter believes possible for an object that was seen once and then not for
+        as long. A track's own filter would be no judge: that of SORT counts in pixels, whatever the size.
+        """
         if found.embeddings is None or not len(rows) or not len(among):
             return rows[:0], among[:0]
         distance = 1 - self.tracks.embeddings[rows] @ found.embeddings[among].T
         near, close = (distance <= self.appearance_distance).nonzero()
         tracks, detections = rows[near], among[close]
-        possible = self.motion.distance(self.tracks.state[tracks], found.boxes[detections]) <= CHI2_95
+        expected = _GATE.predict(
+            _GATE.start(self.motion.boxes(self.tracks.state[tracks])), self.tracks.lost[tracks, None]
+        )
+        possible = _GATE.distance(expected, found.boxes[detections]) <= CHI2_95
         if self.per_class:
-            possible &= self._known_labels[self.tracks.votes[tracks].argmax(axis=1)] == found.labels[detections]
+            possible &= self._labels(tracks) == found.labels[detections]
         gain = 2.5 - distance[near, close][possible]  # more pairs before better ones
         return assign(tracks[possible], detections[possible], gain)
 
@@ -235,6 +244,13 @@ class Tracker(ABC):
         table.votes[tracks] = votes + self._votes(found, detections)
         if found.embeddings is not None and sure:
             table.embeddings[tracks] = blended(table.embeddings[tracks], found.embeddings[detections])
+
+    def _labels(self, tracks: np.ndarray) -> np.ndarray:
+        """(K,) int64, what most votes are for."""
+        if not len(tracks):
+            return np.empty(0, np.int64)
+        labels: np.ndarray = self._known_labels[self.tracks.votes[tracks].argmax(axis=1)]
+        return labels
 
     def _votes(self, found: Detections, detections: np.ndarray) -> np.ndarray:
         """(K, labels known) scores of detections under their labels; a little above 0, so that one vote counts."""

@@ -144,6 +144,9 @@ class ByteTrack(Tracker):
         first, second, overlap = overlapping_pairs(boxes[here], boxes[lost])
         same = overlap > _SAME_TRACK
         first, second = here[first[same]], lost[second[same]]
+        if self.per_class:
+            alike = self._labels(first) == self._labels(second)
+            first, second = first[alike], second[alike]
         length = self.now - table.lost - table.start
         longer = length[first] > length[second]
         doubles = np.zeros(len(table), bool)
