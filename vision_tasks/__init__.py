@@ -14,14 +14,19 @@ if TYPE_CHECKING:
     from vision_tasks import metrics
     from vision_tasks.errors import VisionTasksError
     from vision_tasks.inference.connectors import to_coco, to_labelme, to_pandas, to_supervision
+    from vision_tasks.inference.frames import Frame
     from vision_tasks.inference.predictor import Predictor
+    from vision_tasks.inference.tracking.registry import TRACKERS, create_tracker
     from vision_tasks.models.checkpoint import load, save
     from vision_tasks.models.registry import MODELS, create_model, list_models
     from vision_tasks.structures import Batch, Categories, Masks, Prediction, Target
 
 _WHERE = {
     "VisionTasksError": "vision_tasks.errors",
+    "Frame": "vision_tasks.inference.frames",
     "Predictor": "vision_tasks.inference.predictor",
+    "TRACKERS": "vision_tasks.inference.tracking.registry",
+    "create_tracker": "vision_tasks.inference.tracking.registry",
     "to_coco": "vision_tasks.inference.connectors",
     "to_labelme": "vision_tasks.inference.connectors",
     "to_pandas": "vision_tasks.inference.connectors",
@@ -41,8 +46,10 @@ _ROOMS = ("metrics",)
 
 __all__ = [
     "MODELS",
+    "TRACKERS",
     "Batch",
     "Categories",
+    "Frame",
     "Masks",
     "Prediction",
     "Predictor",
@@ -50,6 +57,7 @@ __all__ = [
     "VisionTasksError",
     "__version__",
     "create_model",
+    "create_tracker",
     "list_models",
     "load",
     "metrics",
