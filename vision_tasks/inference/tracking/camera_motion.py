@@ -46,6 +46,7 @@ class CameraMotion:
     def __init__(self, method: Literal["flow", "orb"] = "flow") -> None:
         self._method = method
         self._orb = cv2.ORB.create(_MOST_POINTS, fastThreshold=_CONTRAST)
+        self._shape = (0, 0)
         self._before: tuple[np.ndarray, np.ndarray] | None = None  # picture and mask, or points and descriptors
 
     def estimate(self, image: np.ndarray, boxes: np.ndarray) -> Affine:
@@ -54,6 +55,8 @@ class CameraMotion:
         Args:
             image: (H, W, C) uint8 or uint16. boxes: (M, 4) corners of objects in it: points on them are not followed.
         """
+        if image.shape[:2] != self._shape:
+            self._shape, self._before = (image.shape[0], image.shape[1]), None
         grey, scale = _shrunk(image)
         mask = np.full(grey.shape, 255, np.uint8)
         height, width = grey.shape
@@ -75,7 +78,7 @@ class CameraMotion:
 
     def _flow(self, grey: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         before, self._before = self._before, (grey, mask)
-        if before is None or before[0].shape != grey.shape:
+        if before is None:
             return None
         points = cv2.goodFeaturesToTrack(before[0], _MOST_POINTS, 0.01, 5, mask=before[1])
         if points is None:
