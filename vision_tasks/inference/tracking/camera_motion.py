@@ -15,6 +15,8 @@ _MOST_POINTS = 600
 _FEWEST_POINTS = 10
 _REPROJECTION = 2.0
 """Pixels of the shrunk picture that a point may be off its place."""
+_ORB_SIDE = 63
+"""ORB looks at nothing within 31 pixels of the border, and OpenCV fails on pictures of a few pixels."""
 _CONTRAST = 20
 """ORB's threshold on corners, as FAST counts them."""
 
@@ -88,6 +90,8 @@ class CameraMotion:
         return points.reshape(-1, 2)[here], found.reshape(-1, 2)[here]
 
     def _features(self, grey: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        if min(grey.shape) < _ORB_SIDE:
+            return None
         key_points, descriptors = self._orb.detectAndCompute(grey, mask)
         points = np.array([point.pt for point in key_points], np.float32).reshape(-1, 2)
         before, self._before = self._before, None if descriptors is None else (points, descriptors)
