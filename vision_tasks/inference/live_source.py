@@ -27,6 +27,7 @@ Taken = tuple[Callable[[], np.ndarray], float | None]
 Opener = Callable[[], AbstractContextManager[Iterator[Taken]]]
 """Connects, and gives pictures until the connection ends or breaks (any exception)."""
 
+LONGEST_WAIT = 30.0  # seconds between two tries to connect
 _HEALTHY = 25  # frames after which a connection counts as good, and the next failure as the first
 _REMEMBERED = 1000  # outages in `problems`: a camera may run for years
 _DRIFT = 1.0  # seconds by which a sender's clock may be off before it is set anew
@@ -58,7 +59,6 @@ class LiveSource(TellingSource):
         tries: int = 8,
         tries_at_first: int = 3,
         wait: float = 1.0,
-        longest_wait: float = 30.0,
         newest: bool = True,
     ) -> None:
         """Connects to nothing yet.
@@ -66,14 +66,13 @@ class LiveSource(TellingSource):
         Args:
             every: only frames 0, every, 2 * every, ...
             tries: to connect again, one after another, before it is given up. tries_at_first: as long as there was
-                no frame. wait: seconds before the first; each further wait is twice as long, up to `longest_wait`.
+                no frame. wait: seconds before the first; each further wait is twice as long, up to LONGEST_WAIT.
             newest: skip frames that were not taken in time; else the sender waits, or loses them.
         """
         super().__init__(name, on_problem)
         self.dropped = 0
         self._opener, self._source, self._every = opener, source, every
-        self._tries, self._tries_at_first, self._wait, self._longest = tries, tries_at_first, wait, longest_wait
-        self._newest = newest
+        self._tries, self._tries_at_first, self._wait, self._newest = tries, tries_at_first, wait, newest
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises: VisionTasksError: there never was a frame."""
@@ -121,7 +120,7 @@ class LiveSource(TellingSource):
             if failures > tries:
                 self._give_up(slot, why, index, tries)
                 break
-            seconds = min(self._longest, self._wait * 2 ** (failures - 1))
+            seconds = min(LONGEST_WAIT, self._wait * 2 ** (failures - 1))
             text = str(why).removesuffix(".")
             self._say(f"{text}. Connecting again in {seconds:g} s (try {failures} of {tries}).", failures == 1)
             slot.stopped.wait(seconds)
