@@ -213,3 +213,30 @@ def test_three_processes_write_what_one_does(checkpoint: Path, tmp_path: Path) -
     assert len(lines_of(one)) == 12
     for name in ("predictions.json", "predictions.csv"):
         assert (one / name).read_text() == (three / name).read_text(), name
+
+
+def test_a_faster_way_is_measured_and_told(
+    predict, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from vision_tasks.cli import predict_report
+    from vision_tasks.inference import fast
+
+    if fast.half_precision(torch.device("cpu")) is torch.float32:
+        pytest.skip("this processor computes bfloat16 no faster than float32")
+    monkeypatch.setattr(predict_report, "_WORTH_SAYING", 0.0)
+    measured = iter([0.1, 0.4])
+
+    def timed(predictor: vt.Predictor, frame: vt.Frame):
+        return predictor(frame.image), next(measured) if predictor.speed == "fast" else 0.4
+
+    monkeypatch.setattr(predict_report, "_timed", timed)
+    video = write_video(tmp_path / "film.mp4", 3)
+    _, said, _ = predict(checkpoint, video, "--out", tmp_path / "out", "--no-draw", "--threshold", 0.1)
+    assert "With --speed fast the model would have taken about" in said
+    assert "objects the same on the last image" in said
+    _, said, _ = predict(checkpoint, video, "--out", tmp_path / "out", "--no-draw", "--threshold", 0.1)
+    assert "--speed fast" not in said, "not faster here"
+    _, said, _ = predict(checkpoint, video, "--out", tmp_path / "out", "--no-draw", "--speed", "fast")
+    assert "--speed fast" not in said, "it is fast already"
