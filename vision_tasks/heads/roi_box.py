@@ -63,6 +63,17 @@ class RoIBoxStage(nn.Module):
         self.fc7 = nn.Identity() if depth else nn.Linear(hidden, hidden)
         self.scores = nn.Linear(hidden, outputs)
         self.deltas = nn.Linear(hidden, 4 if class_agnostic else outputs * 4)
+        self.channels_last = False
+
+    @torch.no_grad()
+    def read_channels_last(self) -> None:
+        """Let `fc6` take what it reads cell by cell, not channel by channel, as it lies in channels-last memory.
+
+        For prediction: the weights are no longer those of a checkpoint.
+        """
+        weight = self.fc6.weight.unflatten(1, (-1, self.pool_size, self.pool_size)).permute(0, 2, 3, 1)
+        self.fc6.weight = nn.Parameter(weight.flatten(1).contiguous(), requires_grad=False)
+        self.channels_last = True
 
     def pool(self, features: dict[str, Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """What each box sees: (R, C, S, S)."""
@@ -71,7 +82,10 @@ class RoIBoxStage(nn.Module):
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, S, S) -> class logits (R, outputs) and deltas (R, outputs or 1, 4), float32."""
-        hidden = F.relu(self.fc7(F.relu(self.fc6(self.convs(pooled).flatten(1)))))
+        cells = self.convs(pooled)
+        if self.channels_last:
+            cells = cells.permute(0, 2, 3, 1)
+        hidden = F.relu(self.fc7(F.relu(self.fc6(cells.flatten(1)))))
         return self.scores(hidden).float(), self.deltas(hidden).float().unflatten(1, (-1, 4))
 
     def decode(self, deltas: Tensor, boxes: Tensor, rows: Tensor, outputs: Tensor) -> Tensor:

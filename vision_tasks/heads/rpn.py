@@ -61,6 +61,8 @@ class RPN(nn.Module):
         per_cell = len(sizes[0]) * len(aspect_ratios)
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.deeper = nn.ModuleList(nn.Conv2d(in_channels, in_channels, 3, padding=1) for _ in range(depth - 1))
+        # A module for each convolution, so that whoever makes a model fast can join the two.
+        self.relus = nn.ModuleList(nn.ReLU(inplace=True) for _ in range(depth))
         self.objectness = nn.Conv2d(in_channels, per_cell, 1)
         self.deltas = nn.Conv2d(in_channels, 4 * per_cell, 1)
         for layer in self.modules():
@@ -73,9 +75,9 @@ class RPN(nn.Module):
         """Objectness logits (B, A) and deltas (B, A, 4), float32, over all levels, and each level's anchors."""
         logits, deltas, sizes = [], [], []
         for level in self.levels:
-            hidden = F.relu(self.conv(features[level]))
-            for conv in self.deeper:
-                hidden = F.relu(conv(hidden))
+            hidden = features[level]
+            for conv, relu in zip((self.conv, *self.deeper), self.relus, strict=True):
+                hidden = relu(conv(hidden))
             sizes.append((hidden.shape[-2], hidden.shape[-1]))
             # (B, A, h, w) -> (B, h*w*A): cells in row-major order, the anchors of a cell together.
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))

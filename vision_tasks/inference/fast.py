@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.heads.roi_box import RoIBoxStage
+from vision_tasks.heads.roi_mask import RoIMaskStage
 from vision_tasks.heads.semantic import Decoder
 from vision_tasks.inference.folding import fold
 from vision_tasks.inference.packed import can_pack, pack
@@ -52,6 +54,11 @@ def prepare(model: VisionModel, speed: str, device: torch.device) -> VisionModel
         log.warning("%s", describe_speed(device))
     ready.to(device).to(memory_format=torch.channels_last)
     if device.type == "cpu" and can_pack():
+        for module in ready.modules():
+            if isinstance(module, RoIBoxStage):
+                module.read_channels_last()
+            elif isinstance(module, RoIMaskStage):
+                module.upsample_by_cells()
         pack(ready, dtype)
     _take_images_as(ready, dtype)
     if dtype != torch.float32:

@@ -42,20 +42,9 @@ class RoIAlignCPU(torch.autograd.Function):
         ctx.sampling = sampling
         ctx.maps = [(m.shape, _memory_format(m)) for m in maps]
         ctx.save_for_backward(boxes, levels, image_index)
-        sizes = [(m.shape[2], m.shape[3]) for m in maps]
-        channels, size = maps[0].shape[1], sampling.output_size
-        pooled = maps[0].new_empty((len(boxes), channels, size**2))
-        table = maps[0].new_empty((sum(h * w for h, w in sizes), channels))
-        for image, members in enumerate(_by_image(image_index, len(maps[0]))):
-            if not len(members):
-                continue
-            for m, part in zip(maps, table.split([h * w for h, w in sizes]), strict=True):
-                part.copy_(m[image].flatten(1).t())
-            for rows, pixels, weights in _triples(sampling, sizes, boxes, levels, members, FORWARD_PORTION):
-                # In half precision the weights are rounded as the map is; sums are float32 inside.
-                bins = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights.to(table.dtype))
-                pooled[rows] = bins.unflatten(0, (-1, size**2)).transpose(1, 2)
-        return pooled.view(len(boxes), channels, size, size)
+        size = sampling.output_size
+        rows = pool_rows(sampling, boxes, levels, image_index, maps)
+        return rows.transpose(1, 2).contiguous().view(len(boxes), maps[0].shape[1], size, size)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc]
@@ -77,6 +66,32 @@ class RoIAlignCPU(torch.autograd.Function):
             for grad, part in zip(grads, total.split(areas), strict=True):
                 grad[image].flatten(1).copy_(part.t())
         return (None, None, None, None, *grads)
+
+
+def pool_rows(sampling: Sampling, boxes: Tensor, levels: Tensor, image_index: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """(R, S * S, C): of each box its bins in row-major order. Arguments as of `RoIAlignCPU.forward`, no gradient.
+
+    A channels-last map is read where it lies; of another one a copy is made.
+    """
+    sizes = [(m.shape[2], m.shape[3]) for m in maps]
+    channels, size = maps[0].shape[1], sampling.output_size
+    pooled = maps[0].new_empty((len(boxes), size**2, channels))
+    # Boxes of one level of one image follow each other, so that one call of embedding_bag reads one map.
+    place = image_index * len(maps) + levels
+    counts: list[int] = place.bincount(minlength=len(maps[0]) * len(maps)).tolist()
+    for number, members in enumerate(place.argsort(stable=True).split(counts)):
+        if not len(members):
+            continue
+        image, level = divmod(number, len(maps))
+        table = maps[level][image].permute(1, 2, 0).reshape(-1, channels)
+        one = Sampling((sampling.strides[level],), *sampling[1:])
+        for rows, pixels, weights in _triples(
+            one, sizes[level : level + 1], boxes, torch.zeros_like(levels), members, FORWARD_PORTION
+        ):
+            # In half precision the weights are rounded as the map is; sums are float32 inside.
+            bins = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights.to(table.dtype))
+            pooled.index_copy_(0, rows, bins.unflatten(0, (-1, size**2)))
+    return pooled
 
 
 def _memory_format(m: Tensor) -> torch.memory_format:
