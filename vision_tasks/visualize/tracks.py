@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -19,8 +20,14 @@ _COLORS = 14
 """Colours that are told apart by everybody; then they come again."""
 _SMOOTHED = 5
 """Points that are averaged: boxes tremble, objects do not."""
+_CORNERS = 13
+"""Points that are joined by straight lines, about; more look no smoother."""
+_FAR = 1 << 20
+"""Pixels from the image's corner: OpenCV takes 32-bit numbers, nobody sees what is farther out."""
 _STEPS = 6
 """Degrees of fading along a trail."""
+_WIDE = 1 << 17
+"""Pixels of the box around a trail above which its parts are blended in boxes of their own."""
 
 
 def track_color(track: int) -> Color:
@@ -59,7 +66,7 @@ class Trails:
             boxes = prediction.boxes.detach().cpu().double().numpy()
             x = (boxes[:, 0] + boxes[:, 2]) / 2
             y = boxes[:, 3] if self.point == "foot" else (boxes[:, 1] + boxes[:, 3]) / 2
-            good = np.isfinite(x) & np.isfinite(y)
+            good = (np.abs(x) < _FAR) & (np.abs(y) < _FAR)
             for track, fine, a, b in zip(prediction.track_ids.tolist(), good, x.tolist(), y.tolist(), strict=True):
                 if fine and track >= 0:
                     self._ways.setdefault(track, deque(maxlen=self.length)).append((self._frame, a, b))
@@ -84,15 +91,16 @@ class Trails:
             canvas: (zoom·H, zoom·W, 3) RGB. width: of a trail's newest part in pixels.
         """
         for track, way in self._ways.items():
-            points = np.asarray(way)
-            ways = _smooth(points[:, 1:]) * zoom
+            rows = np.asarray(way)
+            frames, points = rows[:, 0], _smooth(rows[:, 1:]) * zoom
             # What stands still would have a blot for a trail.
-            if np.ptp(ways, axis=0).max() >= 3 * width:
-                _paint_way(canvas, ways, points[:, 0], self, track_color(track), width)
-
-    def age(self, frame: float) -> float:
-        """How long ago a frame was, from 0, now, to 1, when it is forgotten."""
-        return (self._frame - frame) / self.length
+            if np.ptp(points, axis=0).max() < 3 * width:
+                continue
+            # Chosen by the frame's number, the corners of a trail stay where they are.
+            corner = frames % max(1, self.length // _CORNERS) == 0
+            corner[[0, -1]] = True
+            ages = (self._frame - frames[corner]) / self.length
+            _paint_strokes(canvas, _strokes(points[corner], ages, width), track_color(track))
 
 
 def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,35 +111,51 @@ def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)[:, None])
 
 
-def _paint_way(
-    canvas: NDArray[np.uint8],
-    points: NDArray[np.float64],
-    frames: NDArray[np.float64],
-    trails: Trails,
-    color: Color,
-    width: int,
-) -> None:
-    """Blend one trail within the box around it."""
+@dataclass(frozen=True)
+class _Stroke:
+    """A part of a trail: its points (P, 2), the width of its line in pixels, how much of it is seen, 0..255."""
+
+    points: NDArray[np.float64]
+    line: int
+    seen: int
+
+
+def _strokes(points: NDArray[np.float64], ages: NDArray[np.float64], width: int) -> list[_Stroke]:
+    """Parts of one trail, the oldest first, each ending where the next begins. ages: (P,) 1 for the oldest to 0."""
+    edges = np.linspace(0, len(points) - 1, min(_STEPS, len(points) - 1) + 1).round().astype(int).tolist()
+    fresh = (1 - ages).tolist()
+    return [
+        _Stroke(
+            points[first : last + 1],
+            max(1, round(width * (0.4 + 0.6 * fresh[last]))),
+            round(255 * (0.15 + 0.8 * fresh[last])),
+        )
+        for first, last in pairwise(edges)
+    ]
+
+
+def _paint_strokes(canvas: NDArray[np.uint8], strokes: list[_Stroke], color: Color) -> None:
+    """Blend the parts of one trail, with a dark rim, within the box around them; of a wide trail part by part."""
     height, across = canvas.shape[:2]
-    low = np.maximum(np.floor(points.min(0)) - width - 2, 0)
-    high = np.minimum(np.ceil(points.max(0)) + width + 3, [across, height])
-    (left, top), (right, bottom) = low.astype(int).tolist(), high.astype(int).tolist()
+    reach = max(stroke.line for stroke in strokes) + 2
+    points = np.concatenate([stroke.points for stroke in strokes])
+    left, top = np.maximum(np.floor(points.min(0)) - reach, 0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(points.max(0)) + reach + 1, [across, height]).astype(int).tolist()
     if left >= right or top >= bottom:
         return
+    if len(strokes) > 1 and (right - left) * (bottom - top) > _WIDE:
+        for stroke in strokes:
+            _paint_strokes(canvas, [stroke], color)
+        return
     part = canvas[top:bottom, left:right]
-    # Sixteenths of a pixel, as OpenCV takes them; clipped, as it takes 32-bit numbers.
-    fine = np.clip(np.rint((points - [left, top]) * 16), -(2**24), 2**24).astype(np.int32).reshape(-1, 1, 2)
     # The line in colour on a layer of its shadow's tone, and how much of that layer is seen: the line, and a rim of it.
     layer, seen = np.empty(part.shape, np.uint8), np.zeros(part.shape[:2], np.uint8)
-    cv2.rectangle(
-        layer, (0, 0), (right - left, bottom - top), (color[0] // 4, color[1] // 4, color[2] // 4), cv2.FILLED
-    )
-    edges = np.linspace(0, len(points) - 1, min(_STEPS, len(points) - 1) + 1).round().astype(int).tolist()
-    for first, last in pairwise(edges):
-        fresh = 1 - trails.age(float(frames[last]))
-        line = max(1, round(width * (0.4 + 0.6 * fresh)))
-        way = [fine[first : last + 1]]
-        cv2.polylines(seen, way, False, round(255 * (0.15 + 0.8 * fresh)), line + max(1, width // 3), cv2.LINE_AA, 4)
-        cv2.polylines(layer, way, False, color, line, cv2.LINE_AA, 4)
+    shadow = (color[0] // 4, color[1] // 4, color[2] // 4)
+    cv2.rectangle(layer, (0, 0), (right - left, bottom - top), shadow, cv2.FILLED)
+    for stroke in strokes:
+        # Sixteenths of a pixel, as OpenCV takes them.
+        way = [np.rint((stroke.points - (left, top)) * 16).astype(np.int32).reshape(-1, 1, 2)]
+        cv2.polylines(seen, way, False, stroke.seen, stroke.line + max(1, stroke.line // 3), cv2.LINE_AA, 4)
+        cv2.polylines(layer, way, False, color, stroke.line, cv2.LINE_AA, 4)
     weight = seen.astype(np.float32) / 255
     part[...] = cv2.blendLinear(layer, np.ascontiguousarray(part), weight, 1 - weight)
