@@ -53,3 +53,22 @@ def ids(prediction: Prediction) -> list[int]:
     """`track_ids` as numbers."""
     assert prediction.track_ids is not None
     return prediction.track_ids.tolist()
+
+
+def crowd(seed: int = 0, people: int = 14, pictures: int = 150) -> list[np.ndarray]:
+    """Detections (M, 5) float64 of a crowd, corners and score: they walk about, bounce, hide for a while, come back."""
+    generator = np.random.default_rng(seed)
+    place = generator.uniform(0, 500, (people, 2))
+    way = generator.uniform(-6, 6, (people, 2))
+    size = generator.uniform((30, 70), (60, 130), (people, 2))
+    hidden = np.zeros(people, int)
+    scene = []
+    for _ in range(pictures):
+        place = place + way + generator.normal(0, 1, place.shape)
+        way = np.where((place < 0) | (place > 600), -way, way)
+        hidden = np.where(hidden > 0, hidden - 1, generator.integers(1, 45, people) * (generator.random(people) < 0.03))
+        scores = generator.uniform(0.05, 1, people)
+        shape = size * generator.normal(1, 0.03, (people, 2))
+        seen = (hidden == 0) & (generator.random(people) < 0.95)
+        scene.append(np.column_stack((place - shape / 2, place + shape / 2, scores.round(4)))[seen])
+    return scene
