@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from vision_tasks.ops.fusion import Fused, joining, non_maximum_merging, suppression
+from vision_tasks.ops.fusion import Fused, completed, joining, non_maximum_merging, suppression
 from vision_tasks.ops.masks import to_rles
 from vision_tasks.ops.suppression import suppress
 from vision_tasks.ops.weighted_fusion import weighted_boxes_fusion
@@ -90,8 +90,11 @@ def merge(
     elif method == "nmm":
         fused = non_maximum_merging(boxes, scores, groups, threshold, "ios")
     elif method == "wbf":
-        # Of most places only one tile knows: that others did not see an object there says nothing.
-        fused = weighted_boxes_fusion(boxes, scores, groups, torch.zeros_like(source), (1.0,), threshold)
+        # Means of parts are parts. And of most places one tile alone knows: others' silence says nothing.
+        gone, scores = completed(boxes, scores, groups, windows.to(boxes)[source], torch.cat(list(cut)))
+        every, scores = every[~gone], scores[~gone]
+        boxes, _, groups = _rows(every, agnostic)
+        fused = weighted_boxes_fusion(boxes, scores, groups, torch.zeros_like(source[~gone]), (1.0,), threshold)
         return _made(every, fused, _mean_masks(every, fused, scores))
     else:
         fused = joining(boxes, scores, groups, windows.to(boxes)[source], torch.cat(list(cut)), threshold, doubt)

@@ -55,7 +55,7 @@ class Tiling:
         """
         size = (tile, tile) if isinstance(tile, int) else (int(tile[0]), int(tile[1]))
         part = 0.25 if overlap is None else overlap
-        overlap = int(part * min(size)) if 0 <= part < 1 else int(part)
+        overlap = int(part * min(size)) if 0 <= part < 1 else math.floor(part)
         return cls(size, overlap, overlap // 2 if blend is None else blend)
 
     def check_stride(self, stride: int) -> None:

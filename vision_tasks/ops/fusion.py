@@ -14,6 +14,10 @@ from torch import Tensor
 from vision_tasks.ops.boxes import area
 from vision_tasks.ops.overlaps import Metric, leaders, overlap, pairs
 
+_SHOWN, _INSIDE = 0.25, 0.8
+"""Of an object that a tile cuts off: how much of what lies in the tile of its box the part must show (IoU), and how
+much of the part must lie in that box."""
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -112,8 +116,8 @@ def joining(
         doubt: factor of the scores of what is cut off and never seen whole, for when all of the image was looked at.
     """
     boxes, scores = boxes.float(), scores.float()
+    gone, scores = completed(boxes, scores, groups, windows, cut)
     first, second = pairs(boxes, groups, threshold, "iou", windows.float())
-    gone, scores = _completed(boxes, scores, cut, first, second)
     scores = torch.where(cut & ~gone, scores * doubt, scores)
     here = ~(gone[first] | gone[second])
     leader = leaders(scores, first[here], second[here])
@@ -132,11 +136,25 @@ def joining(
     return Fused(torch.cat((low, high), dim=1), scores[kept], kept, torch.where(part, home, row))
 
 
-def _completed(boxes: Tensor, scores: Tensor, cut: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Which cut boxes a whole one stands for, (N,) bool, and the scores (N,) with what these leave behind."""
+def completed(
+    boxes: Tensor, scores: Tensor, groups: Tensor | None, windows: Tensor, cut: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Boxes that are cut off by the edge of their tile, and of which another tile shows the whole object.
+
+    Such a box lies in a larger one that is whole, and shows a good part of what of it lies in the tile. Not all: of a
+    wheel that reaches into a tile, the tile sees less than the corner of its box.
+
+    Args: as of `joining`.
+
+    Returns:
+        (N,) bool, and the scores (N,), in which the best whole box has that of its part if this is better.
+    """
+    boxes, scores, windows = boxes.float(), scores.float(), windows.float()
+    first, second = pairs(boxes, groups, _SHOWN, "iou", windows)
     part, whole = torch.cat((first, second)), torch.cat((second, first))
     size = area(boxes)
-    fits = cut[part] & ~cut[whole] & (size[whole] >= size[part])
+    inside = overlap(boxes[part], boxes[whole], "ios") >= _INSIDE
+    fits = cut[part] & ~cut[whole] & (size[whole] >= size[part]) & inside
     part, whole = part[fits], whole[fits]
     gone = torch.zeros_like(cut)
     gone[part] = True
