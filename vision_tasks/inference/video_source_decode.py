@@ -25,6 +25,8 @@ class Pixels:
         self._channels = channels
         self._format = FORMATS[channels]
         self._converter = VideoReformatter()
+        self._turned: int | None = None
+        self._matrix: tuple[int, int, int, int] | None = None
 
     def of(self, frame: VideoFrame) -> np.ndarray:
         """(H, W, channels) uint8, contiguous; uint16 of grey frames with more than 8 bits."""
@@ -38,7 +40,11 @@ class Pixels:
         else:
             image = self._converted(frame, self._format)
             image = image[..., None] if image.ndim == 2 else image
-        return np.ascontiguousarray(upright(image, display_matrix(frame)))
+        # PyAV's side data and their frame hold each other, and with them its pixels, until a garbage collection: they
+        # are read again only if the angle changes.
+        if frame.rotation != self._turned:
+            self._turned, self._matrix = frame.rotation, display_matrix(frame)
+        return np.ascontiguousarray(upright(image, self._matrix))
 
     def _converted(self, frame: VideoFrame, form: str) -> np.ndarray:
         array: np.ndarray = self._converter.reformat(frame, format=form).to_ndarray()
