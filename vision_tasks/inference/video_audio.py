@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import av
 from av.audio.stream import AudioStream
 
+from vision_tasks.inference.video_codecs import reason
+
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
@@ -144,7 +146,9 @@ class Audio:
         self.close()
 
     def _give_up(self, error: Exception) -> None:
-        self._problems.append(f"{self._path}: its sound could not be kept (all of it, or from some point on): {error}")
+        self._problems.append(
+            f"{self._path}: its sound could not be kept (all of it, or from some point on): {reason(error)}"
+        )
         self.close()
 
     def close(self) -> None:

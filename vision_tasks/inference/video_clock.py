@@ -9,7 +9,7 @@ from pathlib import Path
 from vision_tasks.errors import VisionTasksError
 
 USUAL_RATE = 30.0  # frames/s of frames without times, where no rate is known
-FASTEST = 1000.0  # frames/s
+SLOWEST, FASTEST = 0.0001, 1000.0  # frames/s
 MILLISECONDS = 1000
 JUMP_BACK = 1.0  # seconds; a clock that jumps back by more has begun anew
 LONGEST = 4 * 3600.0  # seconds between two frames; MP4 counts them in 31 bits, at up to 90,000 ticks a second
@@ -69,10 +69,10 @@ def checked_rate(path: Path, rate: float | None) -> float:
     """The rate, or `USUAL_RATE` for None.
 
     Raises:
-        VisionTasksError: it is not above 0 and at most `FASTEST`.
+        VisionTasksError: it is not between `SLOWEST` and `FASTEST`.
     """
     if rate is None:
         return USUAL_RATE
-    if not math.isfinite(rate) or not 0 < rate <= FASTEST:
-        raise VisionTasksError(f"{path}: a video has more than 0 and at most {FASTEST:g} frames per second, not {rate}")
+    if not math.isfinite(rate) or not SLOWEST <= rate <= FASTEST:
+        raise VisionTasksError(f"{path}: a video has {SLOWEST:g} to {FASTEST:g} frames per second, not {rate}")
     return float(rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ def _between(worst: float, best: float) -> Callable[[int], str]:
 
 
 def _x264(quality: int) -> dict[str, str]:
-    return {"preset": "veryfast", "crf": _between(45, 10)(quality)}
+    # Without B frames every packet's decoding time is its showing time. MP4 takes a video's length from the former: with
+    # B frames and uneven times it would say too little, and players end early. They would save 7% of the size here.
+    return {"preset": "veryfast", "crf": _between(45, 10)(quality), "bf": "0"}
 
 
 def _nvenc(quality: int) -> dict[str, str]:
-    return {"preset": "p4", "rc": "vbr", "cq": _between(45, 12)(quality), "b": "0"}
+    return {"preset": "p4", "rc": "vbr", "cq": _between(45, 12)(quality), "b": "0", "bf": "0"}
 
 
 def _vpx(quality: int) -> dict[str, str]:
@@ -52,7 +55,8 @@ class VideoCodec:
         licence: of the encoder. plays: where the result plays.
         hardware: whether it wants a device, so that it may be there and yet not work.
         ticks: the most time steps a second that its streams can count.
-        smallest: the least width and height it takes, in pixels.
+        smallest: the least width and height it takes without an error or, as SVT-AV1 does, a hang, in pixels.
+        fastest: the highest rate it can be told, in frames per second; its frames may follow each other faster.
     """
 
     encoder: str
@@ -63,6 +67,7 @@ class VideoCodec:
     hardware: bool = False
     ticks: int = 90_000
     smallest: int = 2
+    fastest: int = 1000
 
 
 VIDEO_CODECS: dict[str, VideoCodec] = {
@@ -77,7 +82,15 @@ VIDEO_CODECS: dict[str, VideoCodec] = {
         smallest=160,
     ),
     "vp9": VideoCodec("libvpx-vp9", (".webm", ".mp4", ".mkv"), _vpx, "BSD-3-Clause", "browsers, VLC"),
-    "av1": VideoCodec("libsvtav1", (".mp4", ".webm", ".mkv"), _svt, "BSD-3-Clause-Clear", "newer browsers, VLC"),
+    "av1": VideoCodec(
+        "libsvtav1",
+        (".mp4", ".webm", ".mkv"),
+        _svt,
+        "BSD-3-Clause-Clear",
+        "newer browsers, VLC",
+        smallest=64,
+        fastest=240,
+    ),
     # MPEG-4 part 2 counts a second in 16 bits.
     "mpeg4": VideoCodec(
         "mpeg4", (".mp4", ".mov", ".mkv"), _mpeg4, "LGPL-2.1-or-later", "VLC; no browser", ticks=60_000
@@ -156,6 +169,15 @@ def container_of(path: Path, name: str) -> str:
             + (f", or choose the codec {' or '.join(fitting)}" if fitting else "")
         )
     raise VisionTasksError(f"{path}: videos are written to files ending in {', '.join(endings)}, not '{ending}'")
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg or the system says of an error, in words and without numbers and options."""
+    if isinstance(error, av.FFmpegError | OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "no space is left there; free some, or name another folder"
+        return error.strerror or str(error)
+    return str(error)
 
 
 def quiet_encoders() -> None:

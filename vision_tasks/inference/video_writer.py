@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +18,7 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.threads import Behind, Waitable
 from vision_tasks.inference.video_audio import Audio
 from vision_tasks.inference.video_clock import MILLISECONDS, Clock, checked_rate
-from vision_tasks.inference.video_codecs import container_of, find_codec, quiet_encoders
+from vision_tasks.inference.video_codecs import available_codecs, container_of, find_codec, quiet_encoders, reason
 
 WAITING = 2  # frames between the caller and the encoder
 BT709 = 1  # the number of these primaries, of this transfer curve and of this matrix in ITU-T H.273
@@ -29,16 +29,16 @@ class VideoWriter:
     """Encodes frames one by one: 4:2:0, BT.709 and tagged as such, so that browsers play it in the right colours.
 
     Nothing is on disk before the first frame. The file grows under a hidden temporary name and gets its own name when
-    it is closed, complete, with its index in front, so that browsers begin before they have all of it. Use it with `with`:
-    after an error and after Ctrl-C, too, what was written is finished. Where the disk is full or the encoder fails,
-    nothing stays.
+    it is closed, complete, with its index in front, so that browsers begin before they have all of it. Use it with
+    `with`: after an error and after Ctrl-C, too, what was written is finished. Where the disk is full or the encoder
+    fails, nothing stays.
 
     A side that is odd gains a row or a column that repeats the last, as 4:2:0 needs even ones. Frames of another size
     than the first are fitted into the first's with black bars, and `problems` says so once.
 
     Args:
         path: .mp4, .mov, .mkv or .webm, as the codec allows; its folder is made. A file that is there is replaced.
-        rate: frames per second, above 0 and at most 1000: how long the last frame stays, and those without a time.
+        rate: frames per second, 0.0001 to 1000: how long the last frame stays, and those without a time.
             None: 30.
         size: (height, width) of the video in pixels; None: that of the first frame.
         codec: one of `video_codecs.VIDEO_CODECS`, if available.
@@ -159,13 +159,18 @@ class VideoWriter:
             error.add_note(str(raised))
 
     def _open(self, width: int, height: int, start: float) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise VisionTasksError(f"{self.path}: its folder cannot be made, as a file has that name") from error
         quiet_encoders()
         options = {"movflags": "+faststart"} if self._kind in ("mp4", "mov") else {}
-        container = av.open(str(self._temporary), "w", format=self._kind, options=options)
+        container = av.open(str(self._temporary), "w", format=self._kind, container_options=options)
         self._container = container
         stream = container.add_stream(
-            self._codec.encoder, rate=self._clock.rate, options=self._codec.options(self._quality)
+            self._codec.encoder,
+            rate=min(self._clock.rate, Fraction(self._codec.fastest)),
+            options=self._codec.options(self._quality),
         )
         assert isinstance(stream, av.VideoStream)
         context = stream.codec_context
@@ -177,7 +182,15 @@ class VideoWriter:
         self._stream = stream
         if self._audio_from is not None:
             self._audio = Audio(self._audio_from, container, self._kind, start, self.problems)
-        container.start_encoding()
+        try:
+            container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            self._abandon()
+            raise VisionTasksError(
+                f"{self.path}: the encoder {self._codec.encoder} does not begin a video of {width}×{height} pixels "
+                f"({reason(error)}); most take 16384 at most, hardware less: make it smaller, or choose another codec: "
+                f"{', '.join(available_codecs())}"
+            ) from error
 
     # Both run in other threads: Ctrl-C, which is raised in the main one, cannot come between a packet and the file.
 
@@ -207,7 +220,7 @@ class VideoWriter:
             self._abandon()
             if not isinstance(error, (av.FFmpegError, OSError)):
                 raise
-            raise VisionTasksError(f"{self.path}: cannot write the video: {_reason(error)}") from error
+            raise VisionTasksError(f"{self.path}: cannot write the video: {reason(error)}") from error
 
     def _abandon(self) -> None:
         self._closed = True
@@ -271,10 +284,3 @@ def _patiently(wait: Callable[[], None]) -> KeyboardInterrupt | None:
         wait()
         return interrupt
     return None
-
-
-def _reason(error: BaseException) -> str:
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return "no space is left there; free some, or name another folder"
-    return os.strerror(number) if isinstance(number, int) and 0 < number < 1000 else str(error)
