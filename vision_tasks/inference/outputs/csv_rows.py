@@ -26,21 +26,26 @@ class Csv(Table):
 
     def record(self, result: Result) -> list[list[Any]] | None:
         """The rows of a frame."""
+        import numpy as np
+
         frame, found = result.frame, result.prediction
         height, width = found.size
         when = ["", ""] if frame.time is None else [frame.index, round(frame.time, 6)]
         start = [plain_cell(frame.source), *when, width, height]
         categories = result.map_categories if found.boxes is None else found.categories
-        name_of = dict(zip(categories.ids, map(plain_cell, categories.names), strict=True))
         rows = result.regions if found.boxes is None else result.objects
+        if not rows:
+            return None
         areas = [row["area"] for row in rows] if found.boxes is None else result.areas
+        name_of = {i: plain_cell(categories.names[categories.label_of_id[i]]) for i in {r["category_id"] for r in rows}}
+        pixels = np.round([[*row["bbox"], area] for row, area in zip(rows, areas, strict=True)], 3).tolist()
         return [
             [
-                *start, name_of[row["category_id"]], row["category_id"], _rounded(row.get("score", ""), 6),
-                *(_rounded(side, 3) for side in row["bbox"]), _rounded(area, 3), row.get("track_id", ""),
+                *start, name_of[row["category_id"]], row["category_id"],
+                round(row["score"], 6) if "score" in row else "", *sides, row.get("track_id", ""),
             ]
-            for row, area in zip(rows, areas, strict=True)
-        ] or None  # fmt: skip
+            for row, sides in zip(rows, pixels, strict=True)
+        ]  # fmt: skip
 
     def open(self) -> None:
         """Begin the file with its header."""
@@ -67,10 +72,6 @@ def plain_cell(text: str) -> str:
     Which beginnings these are: https://owasp.org/www-community/attacks/CSV_Injection
     """
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
-
-
-def _rounded(value: Any, places: int) -> Any:
-    return round(value, places) if isinstance(value, float) else value
 
 
 def _lines(rows: Any) -> str:
