@@ -245,9 +245,9 @@ def _whole_pixels(box: tuple[float, float, float, float], frame: Size, zoom: int
 def _paint_box(canvas: Picture, box: Box, color: Color, width: int) -> None:
     """A frame just inside the box's pixels; a thin dark line inside it keeps pale colours visible on pale ground."""
     x1, y1, x2, y2 = box
-    # Small objects have finer lines.
+    # Small objects have finer lines: of two widths only, so that they do not flicker in videos.
     short = min(x2 - x1, y2 - y1)
-    width = max(1, min(width, short // 4, max(width // 2, short // 14)))
+    width = max(1, min(width if short >= 14 * width else width // 2, short // 4))
     casing = width // 3
     dark = (color[0] // 4, color[1] // 4, color[2] // 4)
     for i in range(min(width + casing, (x2 - x1 + 1) // 2, (y2 - y1 + 1) // 2)):
