@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import pytest
@@ -89,6 +90,29 @@ def test_the_callers_model_is_left_alone() -> None:
 def test_no_batch_norm_is_left_where_a_convolution_is_before_it() -> None:
     for name in ("mask_rcnn_v2", "yolox", "lraspp", "unet"):
         assert not any(is_batch_norm(module) for module in prepare(tiny(name), "exact", CPU).modules()), name
+
+
+def test_what_finds_nothing_says_so() -> None:
+    for name in ("mask_rcnn", "cascade_mask_rcnn"):
+        model = tiny(name).eval()
+        head = model.heads["objects"]
+        head.rule = dataclasses.replace(head.rule, score_threshold=1.0)
+        for speed in ("exact", "fast"):
+            found = predicted(prepare(model, speed, CPU), picture())
+            assert len(found) == 0
+            assert found.masks is not None
+
+
+def test_images_of_several_sizes_in_turn_and_together() -> None:
+    """Weights are laid out for each size of map; no size may get those of another."""
+    model = lively("mask_rcnn")
+    ready = prepare(model, "exact", CPU)
+    pictures = [picture(*size) for size in ((90, 120), (64, 64), (120, 70), (90, 120))]
+    for image in pictures:
+        torch.testing.assert_close(predicted(ready, image).boxes, predicted(model, image).boxes, rtol=0, atol=1e-2)
+    with torch.inference_mode():
+        for want, got in zip(*(m.predict(m.preprocess(pictures)) for m in (model, ready)), strict=True):
+            torch.testing.assert_close(got.boxes, want.boxes, rtol=0, atol=1e-2)
 
 
 def test_an_unknown_speed_is_refused() -> None:

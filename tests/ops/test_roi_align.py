@@ -56,6 +56,22 @@ def test_no_boxes_give_no_rows_and_zero_gradient() -> None:
     assert not gradient.any()
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_without_a_gradient_the_same_comes_out(channels_last: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 3, 96 // s, 64 // s, generator=generator).requires_grad_() for s in (8, 16)]
+    if channels_last:
+        maps = [m.detach().to(memory_format=torch.channels_last).requires_grad_() for m in maps]
+    for rows in (slice(0, 0), slice(0, 4)):
+        want = multilevel_roi_align(maps, (8, 16), BOXES[rows], IMAGES[rows], 7)
+        with torch.no_grad():
+            got = multilevel_roi_align(maps, (8, 16), BOXES[rows], IMAGES[rows], 7)
+        assert want.requires_grad
+        assert got.shape == want.shape
+        assert torch.equal(got, want)
+        assert not got.numel() or got.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_an_image_without_boxes_has_zero_gradient() -> None:
     feature = torch.randn(3, 2, 8, 8).requires_grad_()
     pooled = multilevel_roi_align([feature], [4], BOXES, torch.ones(4, dtype=torch.int64), 2)

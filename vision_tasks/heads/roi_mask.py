@@ -84,7 +84,7 @@ class RoIMaskStage(nn.Module):
         """(R, c, M / 2, M / 2), (R, c) and (R,) -> (R, M, M): of each cell its four, put in place once they are few."""
         assert self.cells is not None
         n, _, height, width = hidden.shape
-        four = F.relu(self.cells(hidden.permute(0, 2, 3, 1).flatten(0, 2))).view(n, -1, weight.shape[1])
+        four = F.relu(self.cells(hidden.permute(0, 2, 3, 1).flatten(0, 2))).view(n, 4 * height * width, weight.shape[1])
         logits = torch.bmm(four, weight[:, :, None].to(four.dtype)).float() + bias.float()[:, None, None]
         placed: Tensor = logits.view(n, height, width, 2, 2).transpose(2, 3).reshape(n, 2 * height, 2 * width)
         return placed

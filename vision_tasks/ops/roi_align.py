@@ -67,7 +67,7 @@ def multilevel_roi_align(
             pooled: Tensor = RoIAlignCPU.apply(sampling, boxes, levels, image_index, *features)
             return pooled
         rows = pool_rows(sampling, boxes, levels, image_index, features)
-        return rows.view(len(boxes), output_size, output_size, -1).permute(0, 3, 1, 2)
+        return rows.view(len(boxes), output_size, output_size, features[0].shape[1]).permute(0, 3, 1, 2)
     return _align_by_level(features, strides, boxes, image_index, levels, output_size, sampling_ratio, aligned)
 
 
