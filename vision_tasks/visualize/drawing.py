@@ -158,12 +158,15 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
     boxes = found.boxes.detach().cpu().float().tolist()
     count = len(boxes)
     labels = [-1] * count if found.labels is None else found.labels.tolist()
-    scores = getattr(found, "scores", None)
-    tracks = getattr(found, "track_ids", None)
-    crowds = getattr(found, "is_crowd", None)
-    order = range(count) if scores is None else torch.argsort(scores, descending=True, stable=True).tolist()
+    scores, tracks, crowds = (
+        None if values is None else values.tolist()
+        for values in (getattr(found, name, None) for name in ("scores", "track_ids", "is_crowd"))
+    )
+    order = list(range(count))
+    if scores is not None:
+        order = torch.argsort(torch.tensor(scores), descending=True, stable=True).tolist()
     if tracks is not None:
-        order = sorted(order, key=tracks.tolist().__getitem__)
+        order = sorted(order, key=tracks.__getitem__)
     shapes = found.masks if masks else None
     if shapes is not None and shapes.grid is not None and shapes.boxes is not None:
         shapes = Masks(shapes.size, grid=shapes.grid.detach().cpu(), boxes=shapes.boxes.detach().cpu())
@@ -174,16 +177,16 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
         known = 0 <= label < len(palette)
         name = palette.names[label] if known else "object" if found.labels is None else f"label {label}"
         words = [" ".join(name.split())]
-        if tracks is not None and int(tracks[i]) >= 0:
-            words.append(f"#{int(tracks[i])}")
+        track = None if tracks is None or tracks[i] < 0 else tracks[i]
+        if track is not None:
+            words.append(f"#{track}")
         if scores is not None:
-            words.append(f"{float(scores[i]):.2f}")
-        if crowds is not None and bool(crowds[i]):
+            words.append(f"{scores[i]:.2f}")
+        if crowds is not None and crowds[i]:
             words.append("(crowd)")
         mask = None if shapes is None else shapes[[i]]
         color = palette.colors[label] if known else (200, 200, 200)
-        track = None if tracks is None else int(tracks[i])
-        if track is not None and track >= 0:
+        if track is not None:
             color = track_color(track)
         drawn.append(Mark(tuple(boxes[i]), color, " ".join(words), mask, track))
     return drawn
