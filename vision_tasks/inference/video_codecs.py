@@ -21,8 +21,8 @@ def _between(worst: float, best: float) -> Callable[[int], str]:
 
 
 def _x264(quality: int) -> dict[str, str]:
-    # Without B frames every packet's decoding time is its showing time. MP4 takes a video's length from the former: with
-    # B frames and uneven times it would say too little, and players end early. They would save 7% of the size here.
+    # Without B frames every packet's decoding time is its showing time. MP4 takes a video's length from the former:
+    # with B frames and uneven times it says too little, and players end early. They would save 7% of the size here.
     return {"preset": "veryfast", "crf": _between(45, 10)(quality), "bf": "0"}
 
 
@@ -178,6 +178,12 @@ def reason(error: BaseException) -> str:
             return "no space is left there; free some, or name another folder"
         return error.strerror or str(error)
     return str(error)
+
+
+def system_error(error: BaseException) -> bool:
+    """Whether the disk or the network is at fault, rather than what FFmpeg was asked for. Its own numbers are huge."""
+    number = getattr(error, "errno", None)
+    return isinstance(number, int) and number != errno.EINVAL and number in errno.errorcode
 
 
 def quiet_encoders() -> None:

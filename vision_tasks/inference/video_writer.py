@@ -18,7 +18,14 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.threads import Behind, Waitable
 from vision_tasks.inference.video_audio import Audio
 from vision_tasks.inference.video_clock import MILLISECONDS, Clock, checked_rate
-from vision_tasks.inference.video_codecs import available_codecs, container_of, find_codec, quiet_encoders, reason
+from vision_tasks.inference.video_codecs import (
+    available_codecs,
+    container_of,
+    find_codec,
+    quiet_encoders,
+    reason,
+    system_error,
+)
 
 WAITING = 2  # frames between the caller and the encoder
 BT709 = 1  # the number of these primaries, of this transfer curve and of this matrix in ITU-T H.273
@@ -185,6 +192,8 @@ class VideoWriter:
         try:
             container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
+            if system_error(error):
+                raise
             self._abandon()
             raise VisionTasksError(
                 f"{self.path}: the encoder {self._codec.encoder} does not begin a video of {width}×{height} pixels "
