@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.inference.rtsp_camera import rtp_packets, rtsp_camera
 from tests.inference.source_clips import make_clip, number_of, picture
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference import live_source
@@ -126,6 +127,24 @@ def test_motion_jpeg(tmp_path: Path) -> None:
     assert [number_of(f.image) for f in frames] == list(range(len(frames)))
     assert 8 <= len(frames) <= 9
     assert not any("abc" in t for t in told)
+
+
+def test_rtsp_breaks_off_and_comes_back(tmp_path: Path) -> None:
+    told: list[str] = []
+    with rtsp_camera(rtp_packets(tmp_path, 9), rtp_packets(tmp_path, 6)) as (host, asked):
+        source = live(f"rtsp://me:secret@{host}/ch1", told, tries=2)
+        frames = list(source)
+    seen = [number_of(f.image) for f in frames]
+    again = seen.index(0, 1)
+    assert seen == [*range(again), *range(len(seen) - again)]
+    assert again >= 8
+    assert len(seen) - again >= 5
+    assert [f.time for f in frames[:3]] == pytest.approx([0, 0.04, 0.08], abs=0.001)
+    assert asked.count("PLAY") == 2
+    assert asked.count("DESCRIBE") == 3
+    assert told[0].endswith("Connecting again in 0.01 s (try 1 of 2).")
+    assert "Given up after 2 tries" in told[-1]
+    assert not any("secret" in t for t in told)
 
 
 def test_a_stream_that_is_not_there() -> None:
