@@ -67,7 +67,7 @@ class Audio:
         if video is not None and video.start_time is not None and video.time_base is not None:
             zero += float(video.start_time * video.time_base)
         context = stream.codec_context
-        if context.name in TAKES[kind]:
+        if context.codec.canonical_name in TAKES[kind]:
             self._target = self._out.add_stream_from_template(stream)
             return self._copied(source, stream, zero, whole=start == 0)
         name = TAKES[kind][0]
