@@ -116,12 +116,12 @@ def _timed(predictor: Predictor, frame: Frame) -> tuple[Prediction, float]:
 
 
 def _agreement(exact: Prediction, fast: Prediction) -> str:
-    from vision_tasks.ops.boxes import iou
+    from vision_tasks.ops.boxes import pairwise_iou
 
     if exact.boxes is not None and fast.boxes is not None and exact.labels is not None and fast.labels is not None:
         if not len(exact):
             return "nothing to compare"
-        same = (iou(exact.boxes, fast.boxes) >= _SAME) & (exact.labels[:, None] == fast.labels)
+        same = (pairwise_iou(exact.boxes, fast.boxes) >= _SAME) & (exact.labels[:, None] == fast.labels)
         return f"{int(same.any(dim=1).sum())} of {len(exact)} objects the same"
     if exact.semantic is not None and fast.semantic is not None:
         return f"{float((exact.semantic == fast.semantic).float().mean()):.2%} of the pixels the same"
