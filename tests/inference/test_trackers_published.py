@@ -1,10 +1,10 @@
 """The same tracks as the published programs make of the same detections.
 
-The figures below were made once by the authors' own code or a port of it, and never by ours. SORT: its `sort.py` (Bewley),
-with filterpy's Kalman filter. ByteTrack: the package `bytetracker` 0.3.2, a copy of the authors' code, with three slips
-mended (corners taken for centres, low scores cut short, an object that was given up stays in the list of lost ones for
-one more picture). OC-SORT: Roboflow's `trackers` 2.6.1, from the fifth picture on, as it treats the first ones in another
-way. docs/tracking.md says what differs where anything does.
+The figures below were made once by other programs, never by ours. SORT: a plain loop after its authors' `sort.py`
+around filterpy's Kalman filter. ByteTrack: the package `bytetracker` 0.3.2, a copy of the authors' code, with three
+slips mended (corners taken for centres, low scores cut short, what was given up stays in the list of what is lost
+for one more picture). OC-SORT: Roboflow's `trackers` 2.6.1, from the fifth picture on, as it treats the first ones in
+another way. docs/tracking.md says what differs where anything does.
 """
 
 from __future__ import annotations

@@ -122,6 +122,8 @@ class ByteTrack(Tracker):
         sure: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Matches and updates; tracks (K,) and detections (K,) whose overlap, times the score, is above `least`."""
+        if not len(tracks) or not len(among):
+            return tracks[:0], among[:0]
         rows, columns, overlap = self._pairs(tracks, self.motion.boxes(self.tracks.state[tracks]), found, among)
         gain = (overlap * found.scores[columns] if by_score else overlap) - least
         enough = gain > 0
@@ -133,6 +135,8 @@ class ByteTrack(Tracker):
         return rows, columns
 
     def _see(self, rows: np.ndarray, found: Detections, columns: np.ndarray, sure: bool = True) -> None:
+        if not len(rows):
+            return
         self.tracks.state[rows] = self.motion.update(self.tracks.state[rows], found.boxes[columns])
         self._mark(rows, found, columns, sure)
 
@@ -140,6 +144,9 @@ class ByteTrack(Tracker):
         """(N,) bool: tracks that are the shorter half of one object."""
         table = self.tracks
         here, lost = (table.missed == 0).nonzero()[0], (table.missed > 0).nonzero()[0]
+        doubles = np.zeros(len(table), bool)
+        if not len(lost):
+            return doubles
         boxes = self.motion.boxes(table.state)
         first, second, overlap = overlapping_pairs(boxes[here], boxes[lost])
         same = overlap > _SAME_TRACK
@@ -149,7 +156,6 @@ class ByteTrack(Tracker):
             first, second = first[alike], second[alike]
         length = self.now - table.lost - table.start
         longer = length[first] > length[second]
-        doubles = np.zeros(len(table), bool)
         doubles[second[longer]] = True
         doubles[first[~longer]] = True
         return doubles

@@ -68,7 +68,7 @@ class BoxFilter(ABC):
         two frames at once is to predict twice, and half a frame has a meaning. A size or shape that would shrink to
         nothing stops shrinking instead (SORT does so for the area).
         """
-        place, velocity, variance, covariance, velocity_variance = np.moveaxis(state, 1, 0)
+        place, velocity, variance, covariance, velocity_variance = state.swapaxes(0, 1)
         drift, velocity_drift = self.drift(place)
         vanishing = place[:, 2:] + step * velocity[:, 2:] <= 0
         if vanishing.any():
@@ -86,7 +86,7 @@ class BoxFilter(ABC):
 
     def update(self, state: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """States after each has been seen at its box (N, 4)."""
-        place, velocity, variance, covariance, velocity_variance = np.moveaxis(state, 1, 0)
+        place, velocity, variance, covariance, velocity_variance = state.swapaxes(0, 1)
         surprise = self.measure(boxes) - place
         total = variance + self.measurement_noise(place)
         gain, velocity_gain = variance / total, covariance / total

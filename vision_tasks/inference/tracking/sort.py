@@ -72,5 +72,7 @@ class Sort(Tracker):
         return shown
 
     def _see(self, rows: np.ndarray, found: Detections, columns: np.ndarray) -> None:
+        if not len(rows):
+            return
         self.tracks.state[rows] = self.motion.update(self.tracks.state[rows], found.boxes[columns])
         self._mark(rows, found, columns)

@@ -60,7 +60,9 @@ class Tracks:
         return dataclasses.replace(self, **{name: column[where] for name, column in vars(self).items()})
 
     def joined(self, more: Self) -> Self:
-        """These and then those."""
+        """These and then those; the same object if those are none."""
+        if not len(more):
+            return self
         return dataclasses.replace(
             self, **{name: np.concatenate((column, getattr(more, name))) for name, column in vars(self).items()}
         )
