@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.tiny_models import TINY, TINY_JOINT, TINY_MAPS, keep_all, tiny
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference import fast
+from vision_tasks.inference.compiled import compiler_problem
 from vision_tasks.inference.fast import SPEEDS, half_precision, prepare
 from vision_tasks.inference.folding import is_batch_norm
 from vision_tasks.models.vision_model import VisionModel
@@ -113,6 +116,55 @@ def test_images_of_several_sizes_in_turn_and_together() -> None:
     with torch.inference_mode():
         for want, got in zip(*(m.predict(m.preprocess(pictures)) for m in (model, ready)), strict=True):
             torch.testing.assert_close(got.boxes, want.boxes, rtol=0, atol=1e-2)
+
+
+def same_as_fast(model: VisionModel, ready: VisionModel) -> None:
+    want, got = predicted(prepare(model, "fast", CPU), picture()), predicted(ready, picture())
+    torch.testing.assert_close(got.boxes, want.boxes)
+    torch.testing.assert_close(got.scores, want.scores)
+
+
+def test_max_without_a_compiler_is_fast_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fast, "compiler_problem", lambda device: "there is no C++ compiler (tried: c++)")
+    model = lively("mask_rcnn")
+    with caplog.at_level("WARNING", "vision_tasks"):
+        ready = prepare(model, "max", CPU)
+    assert "as fast does" in caplog.text
+    assert "no C++ compiler" in caplog.text
+    same_as_fast(model, ready)
+
+
+def test_max_whose_compiler_breaks_down_is_fast_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(inner: nn.Module, **options: Any) -> Any:
+        def run(*inputs: Any) -> Any:
+            raise RuntimeError("the linker is on strike\nmore about it")
+
+        return run
+
+    monkeypatch.setattr(fast, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(torch, "compile", broken)
+    model = lively("mask_rcnn")
+    ready = prepare(model, "max", CPU)
+    with caplog.at_level("WARNING", "vision_tasks"):
+        same_as_fast(model, ready)
+    assert caplog.text.count("the linker is on strike") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compiler_problem(CPU) is not None, reason="no compiler")
+def test_max_compiled_is_as_near_as_fast() -> None:
+    model = lively("fcos")
+    ready = prepare(model, "max", CPU)
+    with torch.inference_mode():
+        batch = model.preprocess([picture()])
+        want, got = model.features(batch.images), ready.features(batch.images)
+    for level, expected in want.items():
+        assert (got[level].float() - expected).norm() < 0.05 * expected.norm()
+    assert len(predicted(ready, picture(64, 64))) > 10
 
 
 def test_an_unknown_speed_is_refused() -> None:

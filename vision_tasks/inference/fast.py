@@ -13,6 +13,7 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.roi_box import RoIBoxStage
 from vision_tasks.heads.roi_mask import RoIMaskStage
 from vision_tasks.heads.semantic import Decoder
+from vision_tasks.inference.compiled import Compiled, compiler_problem
 from vision_tasks.inference.folding import fold
 from vision_tasks.inference.packed import can_pack, pack
 from vision_tasks.inference.processor import cpu_bf16, keep_memory
@@ -53,17 +54,42 @@ def prepare(model: VisionModel, speed: str, device: torch.device) -> VisionModel
     if speed != "exact" and dtype is torch.float32:
         log.warning("%s", describe_speed(device))
     ready.to(device).to(memory_format=torch.channels_last)
+    dense = [part for part in (ready.backbone, ready.neck) if part is not None]
+    problem = compiler_problem(device) if speed == "max" else "not asked for"
     if device.type == "cpu" and can_pack():
         for module in ready.modules():
             if isinstance(module, RoIBoxStage):
                 module.read_channels_last()
             elif isinstance(module, RoIMaskStage):
                 module.upsample_by_cells()
-        pack(ready, dtype)
+        pack(ready, dtype, () if problem else dense)
     _take_images_as(ready, dtype)
     if dtype != torch.float32:
         _lower(ready, dtype)
+    if speed == "max":
+        _compile(ready, dtype, device, problem)
     return ready
+
+
+def _compile(model: VisionModel, dtype: torch.dtype, device: torch.device, problem: str | None) -> None:
+    """Compile backbone and neck, or say why not."""
+
+    def give_up(reason: str) -> None:
+        log.warning("speed=max works as fast does: the network could not be compiled, because %s.", reason)
+        for name in ("backbone", "neck"):
+            part = getattr(model, name)
+            if isinstance(part, Compiled):
+                setattr(model, name, part.inner)
+        if device.type == "cpu" and can_pack():
+            pack(model, dtype)
+
+    if problem is not None:
+        log.warning("speed=max works as fast does: the network cannot be compiled, because %s.", problem)
+        return
+    for name in ("backbone", "neck"):
+        part = getattr(model, name)
+        if part is not None:
+            setattr(model, name, Compiled(part, device, give_up))
 
 
 def half_precision(device: torch.device) -> torch.dtype:

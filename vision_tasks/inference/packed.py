@@ -7,6 +7,7 @@ one image that is a good part of the time: these are the operators that a compil
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,20 +41,21 @@ def can_pack() -> bool:
     )
 
 
-def pack(model: VisionModel, dtype: torch.dtype) -> None:
+def pack(model: VisionModel, dtype: torch.dtype, but: Sequence[nn.Module | None] = ()) -> None:
     """Replace convolutions and products by packed ones of this dtype, in place; activations go into convolutions.
 
     Args:
-        model: in evaluation mode, channels-last on a CPU, float32, batch norm folded.
+        model: in evaluation mode, channels-last on a CPU, batch norm folded. but: parts of it that stay as they are.
     """
-    convolutions = [m for m in model.modules() if type(m) is nn.Conv2d and _packable(m)]
+    left = {module for part in but if part is not None for module in part.modules()}
+    convolutions = [m for m in model.modules() if type(m) is nn.Conv2d and _packable(m) and m not in left]
     seen = trace(model, [nn.Conv2d, nn.Linear, *_PLAIN, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.GELU])
     names = {module: name for name, module in model.named_modules()}
     for conv in convolutions:
         if conv in seen.calls:
             model.set_submodule(names[conv], PackedConv2d(conv, dtype, _taken_over(model, names, seen, conv)))
     for linear, name in names.items():
-        if type(linear) is nn.Linear and linear in seen.calls:
+        if type(linear) is nn.Linear and linear in seen.calls and linear not in left:
             model.set_submodule(name, PackedLinear(linear, dtype))
     for name, block in list(model.named_modules()):
         if isinstance(block, (BasicBlock, Bottleneck)) and FusedBlock.fits(block):
