@@ -192,11 +192,11 @@ def member_stream(path: Path, member: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
         yield file
 
 
-def check_member(member: zipfile.ZipInfo, source: str) -> None:
-    """Raises: ImageError: it is encrypted, or would be too large unpacked."""
+def check_member(member: zipfile.ZipInfo, source: str, whole: bool = True) -> None:
+    """Raises: ImageError: it is encrypted, or would be too large unpacked, if it is to be unpacked as a whole."""
     if is_encrypted(member):
         raise ImageTruncatedError(f"{source}: encrypted. Unpack the archive with its password, and name the folder.")
-    if member.file_size > MEMBER_LIMIT:
+    if whole and member.file_size > MEMBER_LIMIT:
         raise ImageTooLargeError(
             f"{source}: {member.file_size:,} bytes unpacked are more than the limit of {MEMBER_LIMIT:,}. Unpack it."
         )

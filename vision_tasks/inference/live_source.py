@@ -127,7 +127,8 @@ class LiveSource(TellingSource):
         slot.close()
 
     def _give_up(self, slot: _Slot, why: Exception, index: int, tries: int) -> None:
-        text = f"{str(why).removesuffix('.')}. Given up" + (f" after {tries} tries." if tries else ".")
+        after = f" after {tries} {'tries' if tries > 1 else 'try'}" if tries else ""
+        text = f"{str(why).removesuffix('.')}. Given up{after}."
         if index:
             self._say(text, True)
         else:

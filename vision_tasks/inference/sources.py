@@ -219,7 +219,7 @@ class _Opening:
                     check_member(member, source)
                     pictures.append(Picture(self._names.single(inner.stem), source, member))
                 elif ending in VIDEO_ENDINGS:
-                    check_member(member, source)
+                    check_member(member, source, whole=False)
                     videos.append(self._video(partial(member_stream, path, member), source, inner.stem))
             except ImageError as error:
                 problems.append(str(error))

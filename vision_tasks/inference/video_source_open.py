@@ -67,9 +67,7 @@ def open_video(
         raise VisionTasksError(f"{source}: {_why_not_opened(error, named)}") from error
     stack.enter_context(container)
     if named == "path" and container.format.name in _PLAYLISTS:
-        raise VisionTasksError(
-            f"{source}: a playlist, no video. Name the videos, or the playlist's address."
-        )
+        raise VisionTasksError(f"{source}: a playlist, no video. Name the videos, or the playlist's address.")
     # A song's cover is a stream of one picture.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -104,6 +102,8 @@ def _why_not_opened(error: Exception, named: str) -> str:
 
 def reason(error: BaseException) -> str:
     """Why, without the name of the file or address, which may hold a password."""
+    if isinstance(error, av.error.ExitError):  # what FFmpeg says when its time is up
+        return "nothing came in time"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).removesuffix(".")
 
