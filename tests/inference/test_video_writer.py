@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.threads import StageTimes
 from vision_tasks.inference.video_clock import Clock
 from vision_tasks.inference.video_codecs import (
     CONTAINERS,
@@ -46,7 +47,8 @@ def read(path: Path) -> tuple[list[np.ndarray], list[float], av.VideoStream]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [
-            (frame.to_ndarray(format="rgb24"), float(frame.pts * frame.time_base)) for frame in container.decode(stream)
+            (frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray(), float(frame.pts * frame.time_base))
+            for frame in container.decode(stream)
         ]
         return [picture for picture, _ in frames], [time for _, time in frames], stream
 
@@ -236,6 +238,17 @@ def test_a_size_may_be_asked_for(tmp_path: Path) -> None:
     pictures, times, _ = read(path)
     assert pictures[0].shape == (90, 160, 3)
     assert times == pytest.approx([0, 1 / 30])
+
+
+def test_the_shape_of_pixels_is_kept_and_encoding_is_timed(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    times = StageTimes()
+    with VideoWriter(path, 25, pixel_aspect=16 / 11, times=times) as writer:
+        for _ in range(3):
+            writer.write(stripes())
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
+    assert times.counts == {"encode": 3}
 
 
 def test_no_frame_no_file(tmp_path: Path) -> None:

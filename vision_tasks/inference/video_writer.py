@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.threads import Behind, Waitable
+from vision_tasks.inference.threads import Behind, StageTimes, Waitable
 from vision_tasks.inference.video_audio import Audio
 from vision_tasks.inference.video_clock import MILLISECONDS, Clock, checked_rate
 from vision_tasks.inference.video_codecs import (
@@ -51,6 +51,8 @@ class VideoWriter:
         codec: one of `video_codecs.VIDEO_CODECS`, if available.
         quality: 0 (smallest file) to 100 (nearly without loss).
         audio_from: a video whose sound is kept: copied as it is, or encoded anew where the file cannot have its codec.
+        pixel_aspect: width of a pixel through its height, which players stretch the picture by.
+        times: gets the seconds of encoding, in the thread that does it, as "encode".
 
     Attributes:
         frames: how many were written so far.
@@ -68,6 +70,8 @@ class VideoWriter:
         codec: str = "h264",
         quality: int = 70,
         audio_from: str | Path | None = None,
+        pixel_aspect: float = 1.0,
+        times: StageTimes | None = None,
     ) -> None:
         self.path = Path(path)
         self.frames = 0
@@ -80,6 +84,8 @@ class VideoWriter:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise VisionTasksError(f"{self.path}: a video's size is (height, width), each at least 1, not {size}")
         self._quality = quality
+        self._aspect = Fraction(pixel_aspect).limit_denominator(255)
+        self._times = StageTimes() if times is None else times
         self._size = size
         self._audio_from = Path(audio_from) if audio_from is not None else None
         if self._audio_from is not None and self._audio_from.resolve() == self.path.resolve():
@@ -91,7 +97,7 @@ class VideoWriter:
         self._audio: Audio | None = None
         self._closed = False
         self._error: BaseException | None = None
-        self._behind: Behind[av.VideoFrame | None] | None = None
+        self._behind: Behind[av.VideoFrame] | None = None
         self._told = False
         self._clock = Clock(self._rate, MILLISECONDS if self._kind in ("matroska", "webm") else self._codec.ticks)
 
@@ -113,16 +119,14 @@ class VideoWriter:
             raise RuntimeError(f"{self.path}: write after close")
         if time is not None and not math.isfinite(time):
             raise VisionTasksError(f"{self.path}: a frame's time is a number of seconds, not {time}")
-        picture = self._even(self._fitted(_checked(self.path, picture)))
+        picture = _even(self._fitted(_checked(self.path, picture)), self._codec.smallest)
         with self._nothing_half_done(av.FFmpegError, OSError):
             if self._behind is None:
                 self._open(picture.shape[1], picture.shape[0], time or 0.0)
-                self._behind = Behind(self._encode, WAITING)
+                self._behind = Behind(self._timed_encode, WAITING)
             frame = av.VideoFrame.from_numpy_buffer(picture, "rgb24").reformat(
                 format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
             )
-            frame.colorspace = frame.color_primaries = frame.color_trc = BT709
-            frame.color_range = LIMITED
             frame.pts, frame.time_base, frame.duration = self._clock.place(time), self._clock.base, self._clock.step
             self._behind.put(frame)
         self.frames += 1
@@ -185,6 +189,8 @@ class VideoWriter:
         context.time_base = self._clock.base
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = LIMITED
+        if self._aspect > 0 and self._aspect != 1:
+            context.sample_aspect_ratio = self._aspect
         context.thread_count = 0  # as many as it likes
         self._stream = stream
         if self._audio_from is not None:
@@ -202,6 +208,10 @@ class VideoWriter:
             ) from error
 
     # Both run in other threads: Ctrl-C, which is raised in the main one, cannot come between a packet and the file.
+
+    def _timed_encode(self, frame: av.VideoFrame) -> None:
+        with self._times.measure("encode"):
+            self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         assert self._container is not None
@@ -265,14 +275,14 @@ class VideoWriter:
         canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(picture, inner[::-1], interpolation=way)
         return canvas
 
-    def _even(self, picture: np.ndarray) -> np.ndarray:
-        """Contiguous, with even sides that the encoder takes: the last row and column are repeated."""
-        height, width = picture.shape[:2]
-        smallest = self._codec.smallest
-        below, right = (max(side + side % 2, smallest) - side for side in (height, width))
-        if below or right:
-            return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        return np.ascontiguousarray(picture)
+
+def _even(picture: np.ndarray, smallest: int) -> np.ndarray:
+    """Contiguous, with even sides of at least `smallest`: the last row and column are repeated."""
+    height, width = picture.shape[:2]
+    below, right = (max(side + side % 2, smallest) - side for side in (height, width))
+    if below or right:
+        return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(picture)
 
 
 def _checked(path: Path, picture: np.ndarray) -> np.ndarray:
