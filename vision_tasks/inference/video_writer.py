@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-import cv2
 import numpy as np
 
 from vision_tasks.errors import VisionTasksError
@@ -119,7 +118,7 @@ class VideoWriter:
             raise RuntimeError(f"{self.path}: write after close")
         if time is not None and not math.isfinite(time):
             raise VisionTasksError(f"{self.path}: a frame's time is a number of seconds, not {time}")
-        picture = _even(self._fitted(_checked(self.path, picture)), self._codec.smallest)
+        picture = even(self._fitted(checked(self.path, picture)), self._codec.smallest)
         with self._nothing_half_done(av.FFmpegError, OSError):
             if self._behind is None:
                 self._open(picture.shape[1], picture.shape[0], time or 0.0)
@@ -258,41 +257,15 @@ class VideoWriter:
         """(H, W, 3) of the video's size: with black bars where the shape differs."""
         if self._size is None:
             self._size = picture.shape[:2]
-        height, width = self._size
         if picture.shape[:2] == self._size:
             return picture
         if not self._told:
             self._told = True
             self.problems.append(
                 f"{self.path}: frame {self.frames} has {picture.shape[1]}×{picture.shape[0]} pixels, the video "
-                f"{width}×{height}; it is fitted in, as are all that differ"
+                f"{self._size[1]}×{self._size[0]}; it is fitted in, as are all that differ"
             )
-        scale = min(height / picture.shape[0], width / picture.shape[1])
-        inner = max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        canvas = np.zeros((height, width, 3), np.uint8)
-        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-        canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(picture, inner[::-1], interpolation=way)
-        return canvas
-
-
-def _even(picture: np.ndarray, smallest: int) -> np.ndarray:
-    """Contiguous, with even sides of at least `smallest`: the last row and column are repeated."""
-    height, width = picture.shape[:2]
-    below, right = (max(side + side % 2, smallest) - side for side in (height, width))
-    if below or right:
-        return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(picture)
-
-
-def _checked(path: Path, picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of a picture that is that, or (H, W) or (H, W, 1) grey."""
-    grey = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 1)
-    if picture.dtype != np.uint8 or not (grey or (picture.ndim == 3 and picture.shape[2] == 3)) or picture.size == 0:
-        raise VisionTasksError(
-            f"{path}: a video's pictures are (height, width, 3) uint8 RGB, not {picture.shape} {picture.dtype}"
-        )
-    return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if grey else picture
+        return fitted(picture, self._size)
 
 
 def _patiently(wait: Callable[[], None]) -> KeyboardInterrupt | None:
