@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,12 +70,12 @@ class FakeOpenCV:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenCV]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeOpenCV:
     made = FakeOpenCV()
     monkeypatch.setattr(window, "cv2", made)
     monkeypatch.setattr(window.sys, "platform", "linux")
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-    yield made
+    return made
 
 
 PICTURE = np.zeros((40, 60, 3), np.uint8)

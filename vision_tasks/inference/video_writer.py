@@ -18,6 +18,7 @@ from vision_tasks.inference.threads import Behind, StageTimes, Waitable
 from vision_tasks.inference.video_audio import Audio
 from vision_tasks.inference.video_clock import MILLISECONDS, Clock, checked_rate
 from vision_tasks.inference.video_codecs import (
+from vision_tasks.inference.video_picture import checked, even, fitted
     available_codecs,
     container_of,
     find_codec,

@@ -35,10 +35,10 @@ class Window:
         _check_display()
 
     def show(self, picture: np.ndarray) -> bool:
-        """Show a picture, (H, W, 3) uint8 RGB or (H, W) grey, at its own size or as large as the user has made the window.
+        """Show a picture, (H, W, 3) uint8 RGB or (H, W) grey: at the first one's size, or as the user has sized the window.
 
         Returns:
-            False when the user has pressed q or Esc or has closed the window, from then on always; nothing is shown then.
+            False when the user has pressed q or Esc or has closed the window; then always, and nothing is shown.
 
         Raises:
             VisionTasksError: the window cannot be opened.
@@ -104,8 +104,8 @@ def _check_display() -> None:
     else:
         return
     raise VisionTasksError(
-        f"--show needs a display, and {state}: leave --show out and look at the files in --out, or log in with a display "
-        "(ssh -Y)"
+        f"--show needs a display, and {state}: leave --show out and look at the files in --out, or log in with a "
+        "display (ssh -Y)"
     )
 
 
