@@ -35,7 +35,7 @@ class Window:
         _check_display()
 
     def show(self, picture: np.ndarray) -> bool:
-        """Show a picture, (H, W, 3) uint8 RGB or (H, W) grey: at the first one's size, or as the user has sized the window.
+        """Show a picture, (H, W, 3) uint8 RGB or (H, W) grey; the window has the first one's size, or the user's.
 
         Returns:
             False when the user has pressed q or Esc or has closed the window; then always, and nothing is shown.
