@@ -12,7 +12,7 @@ from vision_tasks.visualize import tags as tags_module
 from vision_tasks.visualize.comparison import draw_comparison
 from vision_tasks.visualize.drawing import draw, marks
 from vision_tasks.visualize.instances import mask_within
-from vision_tasks.visualize.tags import TagPlaces, paint_tags
+from vision_tasks.visualize.tags import TagPlaces, letters_of, paint_tags
 from vision_tasks.visualize.text import place_tag, place_tag_at
 from vision_tasks.visualize.tracks import Trails, track_color
 
@@ -174,7 +174,7 @@ def test_the_order_of_scores_does_not_move_tags(monkeypatch):
 
 def test_a_spot_is_left_at_the_frames_edge_or_where_it_covers():
     size, frame = (10, 40), (300, 400)
-    assert place_tag_at((100, 100, 150, 150), size, frame, NONE, before=2) == ((100, 150, 140, 160), 2)
+    assert place_tag_at((100, 100, 150, 150), size, frame, NONE, before=2) == ((100, 150, 140, 160), 2, 0)
     assert place_tag_at((100, 280, 150, 300), size, frame, NONE, before=2)[1] == 0
     covering = np.asarray([[100, 150, 140, 160]])
     assert place_tag_at((100, 100, 150, 150), size, frame, covering, before=2)[1] == 0
@@ -227,3 +227,37 @@ def test_other_forms_of_masks_are_drawn_alike():
     np.testing.assert_array_equal(pictures[0], pictures[1])
     tint = 90 * 0.65 + 0.35 * np.asarray(CATEGORIES.colors[0])
     assert (np.abs(pictures[0][25, 30] - tint) <= 1).all()
+
+
+def test_tags_of_tiny_objects_are_small():
+    """On an image of 8,000 × 6,000 letters are 100 pixels high; tags of objects of 20 would hide everything."""
+    assert letters_of((0, 0, 300, 10), 100) == 100
+    assert letters_of((0, 0, 20, 12), 100) == 11
+    heights = [letters_of((0, 0, side, side), 100) for side in range(5, 300)]
+    assert heights == sorted(heights)
+    assert len(set(heights)) <= 7  # few sizes: rows of tags look even
+    assert letters_of((0, 0, 5, 5), 9) == 9  # of small images letters are small already
+    # An object that grows and shrinks by a tenth keeps its size.
+    kept = letters_of((0, 0, 60, 60), 100)
+    for side in (55, 65, 60, 56, 64):
+        kept = letters_of((0, 0, side, side), 100, kept)
+        assert kept == letters_of((0, 0, 60, 60), 100)
+    assert letters_of((0, 0, 300, 300), 100, kept) == 100
+
+
+def test_tiny_objects_are_still_seen():
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 1900, (60, 2))
+    boxes = torch.from_numpy(np.concatenate([corners, corners + 15], 1)).float()
+    labels = torch.zeros(60, dtype=torch.int64)
+    found = Prediction((2000, 2000), CATEGORIES, boxes, labels, torch.full((60,), 0.9))
+    drawn = draw(np.zeros((2000, 2000, 3), np.uint8), found)
+    assert 0.01 < drawn.any(2).mean() < 0.03
+
+
+def test_tags_that_would_be_hidden_are_left_out(monkeypatch):
+    crowd = [((10, 20, 30, 40), f"name {i}", (255, 0, 0), i) for i in range(60)]
+    placed = places_of([crowd], monkeypatch)[0]
+    assert 4 <= len(placed) <= 13  # spots round one box, fewer at the corner of the frame
+    x1, y1, x2, y2 = placed[0]  # the best is where it would be alone
+    assert (x1, y1, x2, y2) == place_tag((10, 20, 30, 40), (y2 - y1, x2 - x1), (300, 400), NONE)

@@ -210,11 +210,12 @@ def paint_marks(
     if trails is not None:
         trails.paint(canvas, width + 1, zoom)
     for mark, box in reversed(placed):
+        line = _own_width(box, width)
         if mark.mask is not None:
             touched = _whole_pixels(mark.box, mark.mask.size, 1)
             if touched is not None:
-                paint_mask(canvas, mark.mask, touched, mark.color, width, zoom)
-        _paint_box(canvas, box, mark.color, width)
+                paint_mask(canvas, mark.mask, touched, mark.color, line, zoom)
+        _paint_box(canvas, box, mark.color, line)
     if labels:
         tags = [(box, mark.tag, mark.color, mark.track) for mark, box in placed]
         paint_tags(canvas, tags, round(text_height(frame) * text_scale), None if trails is None else trails.tags)
@@ -245,12 +246,18 @@ def _whole_pixels(box: tuple[float, float, float, float], frame: Size, zoom: int
     return (left, top, max(right, left + 1), max(bottom, top + 1))
 
 
+def _own_width(box: Box, width: int) -> int:
+    """Lines of one object: half as wide on small ones, and so on; few widths, so that they do not flicker in videos."""
+    short = min(box[2] - box[0], box[3] - box[1])
+    while width > 2 and short < 12 * width:
+        width = (width + 1) // 2
+    return width
+
+
 def _paint_box(canvas: Picture, box: Box, color: Color, width: int) -> None:
     """A frame just inside the box's pixels; a thin dark line inside it keeps pale colours visible on pale ground."""
     x1, y1, x2, y2 = box
-    # Small objects have finer lines: of two widths only, so that they do not flicker in videos.
-    short = min(x2 - x1, y2 - y1)
-    width = max(1, min(width if short >= 14 * width else width // 2, short // 4))
+    width = max(1, min(width, (x2 - x1) // 4, (y2 - y1) // 4))
     casing = width // 3
     dark = (color[0] // 4, color[1] // 4, color[2] // 4)
     for i in range(min(width + casing, (x2 - x1 + 1) // 2, (y2 - y1 + 1) // 2)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,36 +17,77 @@ Tag = tuple[Box, str, Color, int | None]
 
 _PATIENCE = 30
 """Pictures after which a tag that is not in the best place may look for it again."""
+_SMALLEST = 11
+"""Letters of small objects' tags, in pixels, if those of others are larger."""
+_SHARE = 0.6
+"""Of an object's longer side that the height of its tag's letters may be."""
+_STEP = 0.6
+"""Between one size of letters and the next."""
+_HIDDEN = 0.6
+"""A tag of which more than this would lie under others cannot be read, and is left out."""
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Where a tag was: the spot at its box, for how many pictures, the height of its letters."""
+
+    spot: int
+    pictures: int
+    letters: int
 
 
 class TagPlaces:
-    """Remembers at which spot of its box each track's tag was, so that tags of a video do not jump."""
+    """Remembers at which spot of its box each track's tag was, and how large, so that tags of a video do not jump."""
 
     def __init__(self) -> None:
-        self._spots: dict[int, tuple[int, int]] = {}
-        self._now: dict[int, tuple[int, int]] = {}
+        self._last: dict[int, _Placed] = {}
+        self._now: dict[int, _Placed] = {}
 
     def spot(self, track: int | None) -> int | None:
         """Where the track's tag was in the last picture; None if it was not there, or may look for a better place."""
-        spot, pictures = (0, 0) if track is None else self._spots.get(track, (0, 0))
-        return spot if 0 < pictures < _PATIENCE or (pictures and spot == 0) else None
+        last = None if track is None else self._last.get(track)
+        return None if last is None or (last.spot and last.pictures >= _PATIENCE) else last.spot
 
-    def keep(self, track: int | None, spot: int) -> None:
-        """Say where the track's tag is in this picture."""
+    def letters(self, track: int | None) -> int | None:
+        """How large it was in the last picture."""
+        last = None if track is None else self._last.get(track)
+        return None if last is None else last.letters
+
+    def keep(self, track: int | None, spot: int, letters: int) -> None:
+        """Say where the track's tag is in this picture, and how large."""
         if track is not None:
-            before, pictures = self._spots.get(track, (spot, 0))
-            self._now[track] = (spot, pictures + 1 if spot == before and pictures < _PATIENCE else 1)
+            last = self._last.get(track)
+            goes_on = last is not None and last.spot == spot and last.pictures < _PATIENCE
+            self._now[track] = _Placed(spot, last.pictures + 1 if last is not None and goes_on else 1, letters)
 
     def turn(self) -> None:
         """The picture is done: only the tracks in it are remembered."""
-        self._spots, self._now = self._now, {}
+        self._last, self._now = self._now, {}
+
+
+def letters_of(box: Box, height: int, before: int | None = None) -> int:
+    """Height of the letters of one object's tag: not much larger than the object, as far as can be read.
+
+    Args:
+        height: of letters that suit the image. before: that of the same object's in the last picture, which is kept
+            while the object's size is within a fifth of what it would be for.
+    """
+    side = max(box[2] - box[0], box[3] - box[1])
+
+    def fitting(side: float) -> int:
+        letters = height
+        while letters > _SHARE * side and letters > _SMALLEST:
+            letters = max(_SMALLEST, round(letters * _STEP))
+        return letters
+
+    return before if before is not None and fitting(side * 0.8) <= before <= fitting(side * 1.25) else fitting(side)
 
 
 def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, places: TagPlaces | None = None) -> None:
     """Place tags one after another, each where it covers the least of those before, and paint them, the first on top.
 
     Args:
-        canvas: (H, W, 3) RGB, painted in place. height: of the letters in pixels.
+        canvas: (H, W, 3) RGB, painted in place. height: of the letters in pixels; less on small objects.
         places: of the pictures before; tags of tracks that were there are placed first, and stay where they can.
     """
     frame: Size = (canvas.shape[0], canvas.shape[1])
@@ -55,15 +97,19 @@ def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, plac
     placed: list[tuple[Box, NDArray[np.uint8], Color]] = []
     for i in order:
         box, words, color, track = tags[i]
-        text = fitted_text(words, height, frame) if words else None
+        letters = letters_of(box, height, None if places is None else places.letters(track))
+        text = fitted_text(words, letters, frame) if words else None
         if text is None:
             continue
         before = None if places is None else places.spot(track)
-        place, spot = place_tag_at(box, (text.shape[0], text.shape[1]), frame, taken[: len(placed)], before)
+        size: Size = (text.shape[0], text.shape[1])
+        place, spot, hidden = place_tag_at(box, size, frame, taken[: len(placed)], before)
+        if hidden > _HIDDEN:
+            continue
         taken[len(placed)] = place
         placed.append((place, text, color))
         if places is not None:
-            places.keep(track, spot)
+            places.keep(track, spot, letters)
     for place, text, color in reversed(placed):
         paint_tag(canvas, place, text, color)
     if places is not None:

@@ -98,8 +98,8 @@ def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], wish: 
 
 def place_tag_at(
     box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], before: int | None = None
-) -> tuple[Box, int]:
-    """As `place_tag`, and at which of the spots around the box it is.
+) -> tuple[Box, int, float]:
+    """As `place_tag`; at which of the spots around the box it is; how much of it lies on other tags, from 0, none.
 
     Args:
         before: the spot where it was in the last picture of a video. There it stays unless it is pushed away by the
@@ -110,7 +110,7 @@ def place_tag_at(
     above = (x1, y1 - height, x1 + width, y1)
     within = x1 >= 0 and above[1] >= 0 and above[2] <= frame[1] and y1 <= frame[0]
     if within and not before and not _overlap(np.asarray([above]), taken).any():
-        return above, 0  # the first spot is the best: the others need no looking at
+        return above, 0, 0.0  # the first spot is the best: the others need no looking at
     spots = np.asarray(
         [
             (x1, y1 - height), (x1, y1), (x1, y2), (x2 - width, y1 - height), (x2 - width, y1),
@@ -121,7 +121,8 @@ def place_tag_at(
     wished = spots
     spots = np.clip(spots, 0, [frame[1] - width, frame[0] - height])
     tags = np.concatenate([spots, spots + np.asarray([width, height])], axis=1)
-    covered = _overlap(tags, taken).sum(1)
+    near = ((taken[:, :2] < tags[:, 2:].max(0)) & (taken[:, 2:] > tags[:, :2].min(0))).all(1)
+    covered = _overlap(tags, taken[near]).sum(1)
     # Earlier spots are better; one that had to be pushed into the frame is worth a little less than a free one.
     pushed = np.abs(spots - wished).sum(1)
     cost = covered * 100 + pushed + np.arange(len(spots)) * 0.5
@@ -129,7 +130,7 @@ def place_tag_at(
         cost[before] -= 20 * height * width
     spot = int(cost.argmin())
     left, top, right, bottom = tags[spot].tolist()
-    return (left, top, right, bottom), spot
+    return (left, top, right, bottom), spot, float(covered[spot]) / (height * width)
 
 
 def _overlap(tags: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:

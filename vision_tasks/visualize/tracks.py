@@ -53,7 +53,7 @@ class Trails:
         self.point = point
         self.tags = TagPlaces()
         self._frame = 0
-        self._ways: dict[int, deque[tuple[int, float, float]]] = {}
+        self._ways: dict[int, deque[tuple[int, float, float, float]]] = {}
 
     def __len__(self) -> int:
         """Tracks that have a trail."""
@@ -67,9 +67,11 @@ class Trails:
             x = (boxes[:, 0] + boxes[:, 2]) / 2
             y = boxes[:, 3] if self.point == "foot" else (boxes[:, 1] + boxes[:, 3]) / 2
             good = (np.abs(x) < _FAR) & (np.abs(y) < _FAR)
-            for track, fine, a, b in zip(prediction.track_ids.tolist(), good, x.tolist(), y.tolist(), strict=True):
+            sides = np.nan_to_num(boxes[:, 2:]).clip(-_FAR, _FAR) - np.nan_to_num(boxes[:, :2]).clip(-_FAR, _FAR)
+            points = np.stack([x, y, sides.min(1)], axis=1).tolist()
+            for track, fine, (a, b, side) in zip(prediction.track_ids.tolist(), good, points, strict=True):
                 if fine and track >= 0:
-                    self._ways.setdefault(track, deque(maxlen=self.length)).append((self._frame, a, b))
+                    self._ways.setdefault(track, deque(maxlen=self.length)).append((self._frame, a, b, side))
         oldest = self._frame - self.length
         for track in list(self._ways):
             way = self._ways[track]
@@ -88,19 +90,20 @@ class Trails:
         """Draw all trails, in place: older parts thinner and paler.
 
         Args:
-            canvas: (zoom·H, zoom·W, 3) RGB. width: of a trail's newest part in pixels.
+            canvas: (zoom·H, zoom·W, 3) RGB. width: of a trail's newest part in pixels; less on small objects.
         """
         for track, way in self._ways.items():
             rows = np.asarray(way)
-            frames, points = rows[:, 0], _smooth(rows[:, 1:]) * zoom
+            frames, points = rows[:, 0], _smooth(rows[:, 1:3]) * zoom
+            line = max(2, min(width, round(rows[:, 3].mean() * zoom / 10)))
             # What stands still would have a blot for a trail.
-            if np.ptp(points, axis=0).max() < 3 * width:
+            if np.ptp(points, axis=0).max() < 3 * line:
                 continue
             # Chosen by the frame's number, the corners of a trail stay where they are.
             corner = frames % max(1, self.length // _CORNERS) == 0
             corner[[0, -1]] = True
             ages = (self._frame - frames[corner]) / self.length
-            _paint_strokes(canvas, _strokes(points[corner], ages, width), track_color(track))
+            _paint_strokes(canvas, _strokes(points[corner], ages, line), track_color(track))
 
 
 def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
