@@ -68,7 +68,7 @@ class StageClock:
             if isinstance(getattr(head, "rpn", None), nn.Module):
                 self.watch_modules([head.rpn], "dense")  # type: ignore[list-item]
                 object.__setattr__(head, "predict", self.measured(head.predict, "heads"))
-            for layers in ("outputs", "logits"):
+            for layers in ("maps", "logits"):
                 if hasattr(head, layers):
                     object.__setattr__(head, layers, self.measured(getattr(head, layers), "dense"))
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from vision_tasks.heads import darknet_loss
-from vision_tasks.heads.dense import DenseHead, DenseOutputs
+from vision_tasks.heads.dense import DenseHead, DenseMaps, rounded_down
 from vision_tasks.ops.boxes import cxcywh_to_xyxy
-from vision_tasks.ops.detections import DetectionRule
-from vision_tasks.structures import Batch, Categories
+from vision_tasks.ops.detections import DetectionRule, Found, above
+from vision_tasks.ops.semantic import logit
+from vision_tasks.structures import Batch, Categories, Size
 
 _MOST_GROWTH = 10.0  # exp of more would leave float32 once it is squared; no object is 22,026 anchors wide
 
@@ -113,19 +114,29 @@ class DarknetHead(DenseHead):
             for kind in ("weight", "bias")
         }
 
-    def outputs(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> DenseOutputs:
+    def maps(self, features: dict[str, Tensor], canvas: Size) -> DenseMaps:
         levels = self._levels(features, canvas)
-        return DenseOutputs(
-            torch.cat([level.classes for level in levels], 1),
-            torch.cat([level.moves for level in levels], 1),
-            torch.cat([level.anchors for level in levels]),
-            [level.anchors.shape[0] for level in levels],
-            torch.cat([level.objectness for level in levels], 1),
+        return DenseMaps(
+            [level.classes for level in levels],
+            [level.moves for level in levels],
+            [level.objectness for level in levels],
+            [level.grid for level in levels],
         )
+
+    def references(self, sizes: list[Size], canvas: Size) -> Tensor:
+        pairs = zip(self.layers, sizes, strict=True)
+        return torch.cat([_anchors(layer, size, canvas, self.columns.device) for layer, size in pairs])
 
     def scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         assert quality is not None
         return logits[..., self.columns].sigmoid() * quality.sigmoid()
+
+    def found(self, logits: Tensor, quality: Tensor | None) -> Found:
+        assert quality is not None
+        threshold = self.rule.score_threshold
+        some, _ = above(quality, rounded_down(logit(threshold)))  # of the others no class can exceed it
+        part = super().found(logits[some], quality[some])
+        return Found(some[part.rows], part.labels, part.scores)
 
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         """Shift of the centre in pixels and factors of the sides, and anchors as (cx, cy, w, h) -> corners."""
@@ -189,18 +200,8 @@ class _Level:
     def of(cls, layer: YoloLayer, predictor: nn.Module, x: Tensor, canvas: tuple[int, int]) -> _Level:
         outputs, objectness, classes = predictor(x)
         height, width = x.shape[-2], x.shape[-1]
-        # The map may be a little finer or coarser than the stride says: Darknet spreads its cells over the canvas.
+        anchors = _anchors(layer, (height, width), canvas, x.device)
         step = (canvas[1] / width, canvas[0] / height)
-        ys = (torch.arange(height, device=x.device, dtype=torch.float32) + 0.5) * step[1]
-        xs = (torch.arange(width, device=x.device, dtype=torch.float32) + 0.5) * step[0]
-        sides = torch.tensor([layer.anchors[i] for i in layer.mask], device=x.device)
-        anchors = torch.cat(
-            (
-                torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)[:, :, None].expand(-1, -1, len(sides), -1),
-                sides.expand(height, width, -1, -1),
-            ),
-            -1,
-        ).flatten(0, 2)
         shift = (outputs[..., :2].sigmoid() - 0.5) * layer.scale_x_y
         shift = torch.stack((shift[..., 0] * step[0], shift[..., 1] * step[1]), -1)
         if layer.new_coords:
@@ -208,3 +209,16 @@ class _Level:
         else:
             factor = outputs[..., 2:].clamp(max=_MOST_GROWTH).exp()
         return cls(outputs, objectness, classes, torch.cat((shift, factor), -1), anchors, (height, width), step)
+
+
+def _anchors(layer: YoloLayer, size: Size, canvas: Size, device: torch.device) -> Tensor:
+    """(h * w * n, 4) float32 anchors as cx, cy, w, h in pixels: a cell's n together, the cells in row-major order.
+
+    The map may be a little finer or coarser than the stride says: Darknet spreads its cells over the canvas.
+    """
+    height, width = size
+    ys = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * (canvas[0] / height)
+    xs = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * (canvas[1] / width)
+    sides = torch.tensor([layer.anchors[i] for i in layer.mask], device=device)
+    centres = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)[:, :, None].expand(-1, -1, len(sides), -1)
+    return torch.cat((centres, sides.expand(height, width, -1, -1)), -1).flatten(0, 2)

@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vision_tasks.heads.assignment import assign
-from vision_tasks.heads.dense import DenseHead, DenseOutputs
+from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, labels_above
 from vision_tasks.heads.towers import by_anchor, output_layer, tower
 from vision_tasks.losses.focal import sigmoid_focal_loss
 from vision_tasks.ops.anchors import cell_anchors, grid_anchors
 from vision_tasks.ops.box_coding import decode_distances, encode_distances
 from vision_tasks.ops.boxes import area, generalized_iou
-from vision_tasks.ops.detections import DetectionRule
+from vision_tasks.ops.detections import DetectionRule, Found
 from vision_tasks.ops.matching import BACKGROUND, IGNORED
-from vision_tasks.structures import Batch, Categories
+from vision_tasks.ops.semantic import logit
+from vision_tasks.structures import Batch, Categories, Size
 
 _RADIUS = 1.5  # centre sampling: a cell may be this many strides from the object's centre, on each axis
 _NEAR, _FAR = 4, 8  # a level answers for objects whose farthest side is this many strides away
@@ -59,32 +60,31 @@ class FCOSHead(DenseHead):
     def class_parameters(self) -> dict[str, tuple[int, int]]:
         return {"class_logits.weight": (1, 1), "class_logits.bias": (1, 1)}
 
-    def outputs(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> DenseOutputs:
-        logits, distances, centerness, sizes = [], [], [], []
+    def maps(self, features: dict[str, Tensor], canvas: Size) -> DenseMaps:
+        maps = DenseMaps([], [], [], [])
         for level in self.levels:
             x = features[level]
-            sizes.append((x.shape[-2], x.shape[-1]))
-            logits.append(by_anchor(self.class_logits(self.class_tower(x)), 1))
+            maps.sizes.append((x.shape[-2], x.shape[-1]))
+            maps.logits.append(by_anchor(self.class_logits(self.class_tower(x)), 1))
             hidden = self.box_tower(x)
-            distances.append(by_anchor(F.relu(self.distances(hidden)), 1))
-            centerness.append(by_anchor(self.centerness(hidden), 1))
-        cells = [getattr(self, f"cell{i}") for i in range(len(self.levels))]
-        references = torch.cat(grid_anchors(cells, sizes, canvas))
-        return DenseOutputs(
-            torch.cat(logits, 1).float(),
-            torch.cat(distances, 1).float(),
-            references,
-            [level_logits.shape[1] for level_logits in logits],
-            torch.cat(centerness, 1).float(),
-        )
+            maps.boxes.append(by_anchor(F.relu(self.distances(hidden)), 1))
+            maps.quality.append(by_anchor(self.centerness(hidden), 1))
+        return maps
+
+    def references(self, sizes: list[Size], canvas: Size) -> Tensor:
+        return torch.cat(grid_anchors([getattr(self, f"cell{i}") for i in range(len(self.levels))], sizes, canvas))
 
     def scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         assert quality is not None
         return (logits[..., self.columns].sigmoid() * quality.sigmoid()).sqrt()
 
-    def best_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+    def found(self, logits: Tensor, quality: Tensor | None) -> Found:
         assert quality is not None
-        return (logits.amax(-1).sigmoid() * quality[..., 0].sigmoid()).sqrt()
+        threshold = self.rule.score_threshold
+        # No probability is above 1, so that of the class must exceed the square alone.
+        rows, outputs, labels = labels_above(logits, logit(threshold**2), self.columns)
+        scores = (logits[rows, outputs].float().sigmoid() * quality[rows, 0].float().sigmoid()).sqrt()
+        return exceeding(Found(rows, labels, scores), threshold)
 
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         return decode_distances(boxes, references)

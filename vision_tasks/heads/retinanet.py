@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vision_tasks.heads.assignment import assign
-from vision_tasks.heads.dense import DenseHead, DenseOutputs
+from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, labels_above
 from vision_tasks.heads.towers import by_anchor, output_layer, tower
 from vision_tasks.losses.focal import sigmoid_focal_loss
 from vision_tasks.ops.anchors import cell_anchors, grid_anchors
 from vision_tasks.ops.box_coding import decode_boxes, encode_boxes
 from vision_tasks.ops.boxes import generalized_iou, pairwise_iou
-from vision_tasks.ops.detections import DetectionRule
+from vision_tasks.ops.detections import DetectionRule, Found
 from vision_tasks.ops.matching import IGNORED, match
-from vision_tasks.structures import Batch, Categories
+from vision_tasks.ops.semantic import logit
+from vision_tasks.structures import Batch, Categories, Size
 
 _FOREGROUND, _BACKGROUND = 0.5, 0.4  # overlaps; Lin et al. 2017, section 4
 
@@ -61,23 +62,25 @@ class RetinaNetHead(DenseHead):
     def class_parameters(self) -> dict[str, tuple[int, int]]:
         return {"class_logits.weight": (self.anchors, 1), "class_logits.bias": (self.anchors, 1)}
 
-    def outputs(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> DenseOutputs:
-        logits, deltas, sizes = [], [], []
+    def maps(self, features: dict[str, Tensor], canvas: Size) -> DenseMaps:
+        maps = DenseMaps([], [], [], [])
         for level in self.levels:
             x = features[level]
-            sizes.append((x.shape[-2], x.shape[-1]))
-            logits.append(by_anchor(self.class_logits(self.class_tower(x)), self.anchors))
-            deltas.append(by_anchor(self.box_deltas(self.box_tower(x)), self.anchors))
-        cells = [getattr(self, f"cell{i}") for i in range(len(self.levels))]
-        references = torch.cat(grid_anchors(cells, sizes, canvas))
-        lengths = [level_logits.shape[1] for level_logits in logits]
-        return DenseOutputs(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), references, lengths)
+            maps.sizes.append((x.shape[-2], x.shape[-1]))
+            maps.logits.append(by_anchor(self.class_logits(self.class_tower(x)), self.anchors))
+            maps.boxes.append(by_anchor(self.box_deltas(self.box_tower(x)), self.anchors))
+        return maps
+
+    def references(self, sizes: list[Size], canvas: Size) -> Tensor:
+        return torch.cat(grid_anchors([getattr(self, f"cell{i}") for i in range(len(self.levels))], sizes, canvas))
 
     def scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         return logits[..., self.columns].sigmoid()
 
-    def best_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
-        return logits.amax(-1).sigmoid()
+    def found(self, logits: Tensor, quality: Tensor | None) -> Found:
+        threshold = self.rule.score_threshold
+        rows, outputs, labels = labels_above(logits, logit(threshold), self.columns)
+        return exceeding(Found(rows, labels, logits[rows, outputs].float().sigmoid()), threshold)
 
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         return decode_boxes(boxes, references)

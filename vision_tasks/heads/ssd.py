@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from torchvision.ops.misc import Conv2dNormActivation
 
 from vision_tasks.heads.assignment import assign
-from vision_tasks.heads.dense import DenseHead, DenseOutputs
+from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, labels_above
 from vision_tasks.heads.towers import by_anchor
 from vision_tasks.ops.anchors import default_boxes, default_shapes
 from vision_tasks.ops.box_coding import decode_boxes, encode_boxes
 from vision_tasks.ops.boxes import pairwise_iou
-from vision_tasks.ops.detections import DetectionRule
+from vision_tasks.ops.detections import DetectionRule, Found
 from vision_tasks.ops.matching import BACKGROUND, hardest, match_each
-from vision_tasks.structures import Batch, Categories
+from vision_tasks.structures import Batch, Categories, Size
 
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # the inverse of the paper's code's variances 0.1 and 0.2
 
@@ -79,20 +79,27 @@ class SSDHead(DenseHead):
             parameters |= {f"classes.{i}.{last}{name}": (boxes, 1) for name in ("weight", "bias")}
         return parameters
 
-    def outputs(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> DenseOutputs:
-        logits, deltas, sizes = [], [], []
+    def maps(self, features: dict[str, Tensor], canvas: Size) -> DenseMaps:
+        maps = DenseMaps([], [], [], [])
         for i, (level, boxes) in enumerate(zip(self.levels, self.boxes_per_cell, strict=True)):
             x = features[level]
-            sizes.append((x.shape[-2], x.shape[-1]))
-            logits.append(by_anchor(self.classes[i](x), boxes))
-            deltas.append(by_anchor(self.deltas[i](x), boxes))
+            maps.sizes.append((x.shape[-2], x.shape[-1]))
+            maps.logits.append(by_anchor(self.classes[i](x), boxes))
+            maps.boxes.append(by_anchor(self.deltas[i](x), boxes))
+        return maps
+
+    def references(self, sizes: list[Size], canvas: Size) -> Tensor:
         shapes = [getattr(self, f"shape{i}") for i in range(len(self.levels))]
-        references = torch.cat(default_boxes(shapes, sizes, canvas, self.strides))
-        lengths = [level_logits.shape[1] for level_logits in logits]
-        return DenseOutputs(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), references, lengths)
+        return torch.cat(default_boxes(shapes, sizes, canvas, self.strides))
 
     def scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         return logits.softmax(dim=-1)[..., self.columns]
+
+    def found(self, logits: Tensor, quality: Tensor | None) -> Found:
+        # Picking the columns of all boxes would copy them.
+        every, threshold = logits.float().softmax(dim=-1), self.rule.score_threshold
+        rows, outputs, labels = labels_above(every, threshold, self.columns)
+        return exceeding(Found(rows, labels, every[rows, outputs]), threshold)
 
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         return decode_boxes(boxes, references, DELTA_WEIGHTS)

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vision_tasks.heads.dense import DenseHead, DenseOutputs
+from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, rounded_down
 from vision_tasks.heads.rpn import learnable
+from vision_tasks.heads.towers import by_anchor
 from vision_tasks.ops.boxes import cxcywh_to_xyxy, iou, xyxy_to_cxcywh
 from vision_tasks.ops.csp import ConvBlock, spatial_block
-from vision_tasks.ops.detections import DetectionRule
+from vision_tasks.ops.detections import DetectionRule, Found, above
 from vision_tasks.ops.matching import BACKGROUND
+from vision_tasks.ops.semantic import logit
 from vision_tasks.ops.sim_ota import sim_ota
-from vision_tasks.structures import Batch, Categories, Target
+from vision_tasks.structures import Batch, Categories, Size, Target
 
 MAX_LOG_SIZE = 10.0
 """No box is wider than e**10 strides, 176,000 pixels on the finest level: an untrained output must not overflow."""
@@ -73,20 +75,22 @@ class YOLOXHead(DenseHead):
         for layer in (*self.classes, *self.objectness):
             nn.init.constant_(layer.bias, -math.log((1 - PRIOR) / PRIOR))
 
-    def outputs(self, features: dict[str, Tensor], canvas: tuple[int, int]) -> DenseOutputs:
-        """Of every cell of every level, row by row; a reference is the cell itself, corners in network pixels."""
-        logits, boxes, objectness, cells = [], [], [], []
-        for i, (level, stride) in enumerate(zip(self.levels, self.strides, strict=True)):
+    def maps(self, features: dict[str, Tensor], canvas: Size) -> DenseMaps:
+        maps = DenseMaps([], [], [], [])
+        for i, level in enumerate(self.levels):
             stem = self.stems[i](features[level])
             box_map = self.box_convs[i](stem)
-            logits.append(_rows(self.classes[i](self.class_convs[i](stem))))
-            boxes.append(_rows(self.boxes[i](box_map)))
-            objectness.append(_rows(self.objectness[i](box_map)))
-            cells.append(_cells(stem.shape[-2], stem.shape[-1], stride, stem.device))
-        return DenseOutputs(
-            torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(cells),
-            [level_cells.shape[0] for level_cells in cells], torch.cat(objectness, 1),
-        )  # fmt: skip
+            maps.sizes.append((stem.shape[-2], stem.shape[-1]))
+            maps.logits.append(by_anchor(self.classes[i](self.class_convs[i](stem)), 1))
+            maps.boxes.append(by_anchor(self.boxes[i](box_map), 1))
+            maps.quality.append(by_anchor(self.objectness[i](box_map), 1))
+        return maps
+
+    def references(self, sizes: list[Size], canvas: Size) -> Tensor:
+        """The cells themselves, row by row, corners in network pixels."""
+        return torch.cat(
+            [_cells(*size, stride, self.columns.device) for size, stride in zip(sizes, self.strides, strict=True)]
+        )
 
     def scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         """(..., C) class and (..., 1) objectness logits -> (..., K): a cell's best class, and 0 for all others."""
@@ -94,6 +98,13 @@ class YOLOXHead(DenseHead):
         logits = logits[..., self.columns]
         best, label = logits.max(dim=-1, keepdim=True)
         return torch.zeros_like(logits).scatter(-1, label, best.sigmoid() * quality.sigmoid())
+
+    def found(self, logits: Tensor, quality: Tensor | None) -> Found:
+        assert quality is not None
+        threshold = self.rule.score_threshold
+        rows, _ = above(quality, rounded_down(logit(threshold)))  # of the others no class can exceed it
+        best, labels = logits[rows].float()[:, self.columns].max(dim=-1)
+        return exceeding(Found(rows, labels, best.sigmoid() * quality[rows, 0].float().sigmoid()), threshold)
 
     def decode(self, boxes: Tensor, references: Tensor) -> Tensor:
         """The centre's offset from the cell's corner, and the logarithms of width and height, in strides -> corners."""
@@ -164,11 +175,6 @@ def encode_cells(boxes: Tensor, cells: Tensor) -> Tensor:
     box = xyxy_to_cxcywh(boxes)
     centers = (box[..., :2] - cells[..., :2]) / stride
     return torch.cat((centers, (box[..., 2:].clamp(min=0) / stride + 1e-8).log()), dim=-1)
-
-
-def _rows(maps: Tensor) -> Tensor:
-    """(B, c, h, w) -> (B, h * w, c) float32."""
-    return maps.flatten(2).transpose(1, 2).float()
 
 
 def _cells(height: int, width: int, stride: int, device: torch.device) -> Tensor:

@@ -55,6 +55,19 @@ class DetectionRule:
             raise ValueError(f"detections per image must be at least 1, not {self.detections}")
 
 
+@dataclass(frozen=True)
+class Found:
+    """The scores of one image that exceed the threshold, in any order.
+
+    Attributes:
+        rows, labels: (M,) int64, of the anchor and of the category. scores: (M,) float32.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
 def detect(
     scores: Tensor,
     decode: Decode,
@@ -67,7 +80,7 @@ def detect(
 
     Args:
         scores: (A, K) probabilities of the K real categories for A anchors, cells or proposals.
-        decode: called once, with the candidates alone: of a hundred thousand anchors a few hundred remain.
+        decode: called with the best candidates alone, once as a rule: of a hundred thousand anchors some hundred.
         size: (height, width) the boxes are clipped to.
         lengths: anchors of each pyramid level, summing to A; default one level.
         groups: (K,) int64, what suppression takes for a label; default the label. Published models suppress by output
@@ -76,43 +89,76 @@ def detect(
     Returns:
         boxes (N, 4), labels (N,) int64, scores (N,), best first, N at most `rule.detections`.
     """
-    rows, labels = _candidates(scores, rule, lengths)
-    boxes = decode(rows, labels)
-    if rule.clip:
-        boxes = clip(boxes, size)
-    kept, kept_scores = select(
-        boxes, scores[rows, labels], labels if groups is None else groups[labels],
-        iou_threshold=rule.iou_threshold, top_k=rule.detections, min_size=rule.min_size, method=rule.suppression,
-    )  # fmt: skip
+    rows, labels = above(scores, rule.score_threshold)
+    return detect_found(Found(rows, labels, scores[rows, labels]), decode, size, rule, lengths, groups)
+
+
+def detect_found(
+    found: Found,
+    decode: Decode,
+    size: Size,
+    rule: DetectionRule,
+    lengths: Sequence[int] | None = None,
+    groups: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`detect` for those who know which scores exceed the threshold.
+
+    A box's fate depends on better ones alone (but for the soft methods). So the best few candidates are decoded and
+    suppressed, and more only where these do not leave all the detections that are wanted.
+    """
+    count = len(found.rows)
+    pools = _pools(found, rule, lengths)
+    few = count if rule.suppression.startswith("soft") else 4 * rule.detections
+    while True:
+        few = count if count <= 2 * few else few
+        best = _best(found.scores, pools, few, rule.candidates or count)
+        labels, scores = found.labels[best], found.scores[best]
+        boxes = decode(found.rows[best], labels)
+        if rule.clip:
+            boxes = clip(boxes, size)
+        kept, kept_scores = select(
+            boxes, scores, labels if groups is None else groups[labels],
+            iou_threshold=rule.iou_threshold, top_k=rule.detections, min_size=rule.min_size, method=rule.suppression,
+        )  # fmt: skip
+        if few == count or len(kept) == rule.detections:
+            break
+        few *= 4
     if rule.suppression.startswith("soft"):
         alive = kept_scores > rule.score_threshold
         kept, kept_scores = kept[alive], kept_scores[alive]
     return boxes[kept], labels[kept], kept_scores
 
 
-def _candidates(scores: Tensor, rule: DetectionRule, lengths: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """Rows and labels of the scores worth decoding, (M,) each."""
-    if rule.candidates is None:
-        rows, labels = (scores > rule.score_threshold).nonzero(as_tuple=True)
-        return rows, labels
+def above(values: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Row and column of the values of a (A, C) tensor that exceed the limit, (M,) int64 each, row by row."""
+    flat = values.flatten()
+    # Eight answers are looked at at once, of which hardly any is yes.
+    answers = torch.zeros(-(-len(flat) // 8) * 8, dtype=torch.bool, device=values.device)
+    torch.gt(flat, limit, out=answers[: len(flat)])
+    some = answers.view(torch.int64).nonzero().flatten()
+    which, bit = answers.view(-1, 8)[some].nonzero(as_tuple=True)
+    place = some[which] * 8 + bit
+    return place // values.shape[1], place % values.shape[1]
+
+
+def _pools(found: Found, rule: DetectionRule, lengths: Sequence[int] | None) -> Tensor | None:
+    """(M,) int64, the level or category of which only `rule.candidates` are looked at; None if there are no more."""
+    if rule.candidates is None or len(found.rows) <= rule.candidates:
+        return None
     if rule.candidates_per == "category":
-        rows, labels = (scores > rule.score_threshold).nonzero(as_tuple=True)
-        if len(rows) <= rule.candidates:  # no category can have more, and of a trained detector few are left
-            return rows, labels
-        value, row = scores.t().topk(min(rule.candidates, len(scores)), dim=1)
-        label, place = (value > rule.score_threshold).nonzero(as_tuple=True)
-        return row[label, place], label
-    picked, start = [], 0
-    flat, columns = scores.flatten(), scores.shape[1]
-    for length in lengths or (len(scores),):
-        level = flat[start * columns : (start + length) * columns]
-        passed = (level > rule.score_threshold).nonzero().flatten()
-        if len(passed) > rule.candidates:
-            passed = passed[level[passed].topk(rule.candidates).indices]
-        picked.append(passed + start * columns)
-        start += length
-    index = torch.cat(picked)
-    return index // columns, index % columns
+        return found.labels
+    ends = torch.tensor(list(lengths or ()), dtype=torch.int64, device=found.rows.device).cumsum(0)
+    return torch.bucketize(found.rows, ends, right=True)
+
+
+def _best(scores: Tensor, pools: Tensor | None, few: int, candidates: int) -> Tensor:
+    """Indices of the best `few` scores less those that are not among the `candidates` best of their pool."""
+    if pools is None:
+        return torch.arange(few, device=scores.device) if few == len(scores) else scores.topk(few).indices
+    best = scores.topk(few).indices
+    own, place = pools[best].sort(stable=True)
+    rank = torch.arange(few, device=scores.device) - torch.searchsorted(own, own)
+    return best[place[rank < candidates]]
 
 
 def detect_fixed(

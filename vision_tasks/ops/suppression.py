@@ -123,18 +123,29 @@ def _greedy(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold:
         few = 4 * top_k
         while 2 * few < len(boxes):
             best = scores.topk(few).indices
-            apart = boxes[best].double()
-            if groups is not None:
-                # Groups are moved apart: one call instead of one for each. Float64 knows fractions of a pixel there.
-                apart = apart + (groups[best] * (apart.max() + 1))[:, None]
-            kept = best[nms(apart, scores[best].double(), iou_threshold)]
+            kept = best[_apart(boxes[best], scores[best], None if groups is None else groups[best], iou_threshold)]
             if len(kept) >= top_k:
                 return kept[:top_k]
             few *= 4
-    every: Tensor = (
-        nms(boxes, scores, iou_threshold) if groups is None else batched_nms(boxes, scores, groups, iou_threshold)
-    )
+    if groups is None:
+        every: Tensor = nms(boxes, scores, iou_threshold)
+    elif boxes.device.type == "cpu" and _MANY < len(boxes) <= 4 * _MANY:
+        every = _apart(boxes, scores, groups, iou_threshold)
+    else:
+        every = batched_nms(boxes, scores, groups, iou_threshold)
     return every[:top_k]
+
+
+_MANY = 1000  # boxes from which on `batched_nms` makes one call for each group on a CPU
+
+
+def _apart(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float) -> Tensor:
+    """Greedy suppression in one call: groups are moved apart. Float64 knows fractions of a pixel there."""
+    boxes = boxes.double()
+    if groups is not None:
+        boxes = boxes + (groups * (boxes.max() + 1))[:, None]
+    kept: Tensor = nms(boxes, scores.double(), iou_threshold)
+    return kept
 
 
 def _one_by_one(
