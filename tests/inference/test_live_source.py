@@ -199,6 +199,28 @@ def test_addresses_of_files_end(tmp_path: Path) -> None:
         open_sources(f"{address}/gone.mp4")
 
 
+def test_files_by_http_go_on_after_a_broken_connection(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4", 40, index_first=True)
+    data = (tmp_path / "a.mp4").read_bytes()
+    starts: list[int] = []
+
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range", "bytes=0-")
+        start = int(wanted.removeprefix("bytes=").partition("-")[0])
+        starts.append(start)
+        handler.send_response(206)
+        handler.send_header("Content-Length", str(len(data) - start))
+        handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        handler.end_headers()
+        handler.wfile.write(data[start : len(data) // 2 if start < len(data) // 2 else None])
+
+    with server(half) as (address, _):
+        (source,) = open_sources(f"{address}/a.mp4")
+        assert [number_of(f.image) for f in source] == [k % 25 for k in range(40)]
+    assert source.problems == []
+    assert len(data) // 2 in starts
+
+
 class MadeUp:
     """A camera: each connection gives frames until its number of them is reached, then breaks in its own way."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import random
+import resource
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -303,6 +304,19 @@ def test_large_frames_are_refused_by_their_header(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(video_source_open, "FRAME_LIMIT", 3000)
     with pytest.raises(VisionTasksError, match="64 × 48 pixels are more than the limit of 3,000"):
         open_clip(tmp_path / "a.mp4")
+
+
+def test_a_frame_that_claims_to_be_huge_takes_no_memory(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mjpeg", 20, codec="mjpeg", pixels="yuvj420p")
+    data = bytearray((tmp_path / "a.mjpeg").read_bytes())
+    at = [k for k in range(len(data)) if data.startswith(b"\xff\xc0", k)][3]  # the header of frame 3
+    data[at + 5 : at + 9] = (30_000).to_bytes(2, "big") * 2
+    (tmp_path / "a.mjpeg").write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    source = open_clip(tmp_path / "a.mjpeg")
+    assert numbers(source) == [k for k in range(20) if k != 3]
+    assert "1 packet left out" in source.problems[0]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "KiB; the frame would take 1.3 GB"
 
 
 @pytest.mark.parametrize("named", ["secret.ts", "http://127.0.0.1:9/secret.ts"])

@@ -49,8 +49,7 @@ class Damage:
         # Decoders with threads say nothing of errors in the last frames. Many more packets than frames are no errors:
         # the fields of interlaced video may come one by one.
         if frame_each and 0 < silent <= min(_IN_FLIGHT, self.frames // 2):
-            self.lost += silent
-            self._mark()
+            self.lost += silent  # where, nobody knows
         if duration is None or not self.frames:
             return
         missing = duration - self._time - (1 / rate if rate else 0.0)
@@ -65,10 +64,10 @@ class Damage:
         if self._over and not self.frames:
             why = f" ({self._why})" if self._why else ""
             return f"not one frame could be decoded{why}. Copy it again, or convert it."
-        if self._first is not None:
-            where = f"at {self._first:.2f} s"
-            if self._last > self._first:
-                where = f"between {self._first:.2f} and {self._last:.2f} s"
+        if self._first is not None or self.lost:
+            where = "" if self._first is None else f" at {self._first:.2f} s"
+            if self._first is not None and self._last > self._first:
+                where = f" between {self._first:.2f} and {self._last:.2f} s"
             done = []
             if self.lost:
                 done.append(f"{self.lost} packet{'s' * (self.lost > 1)} left out")
@@ -77,7 +76,7 @@ class Damage:
             if self.unread:
                 done.append(f"{self.unread} place{'s' * (self.unread > 1)} that could not be read")
             why = f" ({self._why})" if self._why else ""
-            parts.append(f"damaged {where}{why}: {', '.join(done)}")
+            parts.append(f"damaged{where}{why}: {', '.join(done)}")
         if self._cut:
             parts.append(self._cut)
         return ", and ".join(parts) + ". Copy it again." if parts else ""
