@@ -53,7 +53,9 @@ class Audio:
         self._target: AudioStream
         self._last: int | None = None  # time of the last packet written
         try:
-            self._input = av.open(str(path))
+            self._input = av.open(
+                str(path), options={"protocol_whitelist": "file"}
+            )  # no file may make us fetch another
             self._packets = self._open(self._input, kind, start)
         except (av.FFmpegError, OSError, ValueError) as error:
             self._give_up(error)

@@ -12,6 +12,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.threads import Behind, StageTimes, Waitable
@@ -99,6 +100,7 @@ class VideoWriter:
         self._error: BaseException | None = None
         self._behind: Behind[av.VideoFrame] | None = None
         self._told = False
+        self._converter = VideoReformatter()  # one for all: making it takes a quarter of the time of a frame
         self._clock = Clock(self._rate, MILLISECONDS if self._kind in ("matroska", "webm") else self._codec.ticks)
 
     def write(self, picture: np.ndarray, time: float | None = None) -> None:
@@ -124,9 +126,8 @@ class VideoWriter:
             if self._behind is None:
                 self._open(picture.shape[1], picture.shape[0], time or 0.0)
                 self._behind = Behind(self._timed_encode, WAITING)
-            frame = av.VideoFrame.from_numpy_buffer(picture, "rgb24").reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-            )
+            rgb = av.VideoFrame.from_numpy_buffer(picture, "rgb24")
+            frame = self._converter.reformat(rgb, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base, frame.duration = self._clock.place(time), self._clock.base, self._clock.step
             self._behind.put(frame)
         self.frames += 1
