@@ -8,6 +8,8 @@ from typing import Any
 import av
 import numpy as np
 
+from vision_tasks.inference.video_source import VideoSource
+
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 20), (20, 20, 230), (235, 235, 235)
 
 
@@ -83,3 +85,11 @@ def make_clip(
             silence.sample_rate = 8000
             container.mux(voice.encode(silence))
             container.mux(voice.encode(None))
+
+
+def open_clip(path: Path, **options: Any) -> VideoSource:
+    return VideoSource(str(path), path.name, "clip", **options)
+
+
+def numbers(source: VideoSource) -> list[int]:
+    return [number_of(frame.image) for frame in source]
