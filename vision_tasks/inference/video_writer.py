@@ -12,7 +12,7 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.threads import Behind, StageTimes, Waitable
@@ -30,7 +30,6 @@ from vision_tasks.inference.video_picture import checked, even, fitted
 
 WAITING = 2  # frames between the caller and the encoder
 BT709 = 1  # the number of these primaries, of this transfer curve and of this matrix in ITU-T H.273
-LIMITED = 1  # FFmpeg's AVCOL_RANGE_MPEG: luma from 16 to 235
 
 
 class VideoWriter:
@@ -127,7 +126,9 @@ class VideoWriter:
                 self._open(picture.shape[1], picture.shape[0], time or 0.0)
                 self._behind = Behind(self._timed_encode, WAITING)
             rgb = av.VideoFrame.from_numpy_buffer(picture, "rgb24")
-            frame = self._converter.reformat(rgb, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame = self._converter.reformat(
+                rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
             frame.pts, frame.time_base, frame.duration = self._clock.place(time), self._clock.base, self._clock.step
             self._behind.put(frame)
         self.frames += 1
@@ -189,7 +190,7 @@ class VideoWriter:
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.time_base = self._clock.base
         context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = LIMITED
+        context.color_range = ColorRange.MPEG
         if self._aspect > 0 and self._aspect != 1:
             context.sample_aspect_ratio = self._aspect
         context.thread_count = 0  # as many as it likes
