@@ -64,10 +64,42 @@ def test_of_two_equal_overlaps_the_one_ahead_is_taken() -> None:
             assert tracker.tracks.found.tolist()[0] == chosen
 
 
+def test_there_is_no_direction_before_the_third_sight() -> None:
+    tracker = create_tracker("ocsort")
+    directions = []
+    for k in range(4):
+        tracker.update(found([box(3 * k, 100 + 4 * k)]))
+        directions.append(tracker.tracks.direction[0].tolist())
+    assert directions[:2] == [[0, 0], [0, 0]]
+    assert directions[3] == pytest.approx([0.6, 0.8], abs=1e-5)
+
+
+def test_what_was_seen_moves_with_the_camera() -> None:
+    """Who stands still and hides while the camera pans by 90 pixels is where the camera says."""
+    tracker = create_tracker("ocsort", camera_motion="orb")
+    world = np.random.default_rng(8).integers(0, 255, (60, 120, 3), np.uint8).repeat(9, axis=0).repeat(9, axis=1)
+    for k in range(6):
+        tracker.update(found([box(500 + 2 * k)]), at(None, k, np.ascontiguousarray(world[:, 0:900])))
+    for k in range(3):
+        tracker.update(NOTHING, at(None, 6 + k, np.ascontiguousarray(world[:, 30 * (k + 1) : 900 + 30 * (k + 1)])))
+    tracks = tracker.tracks
+    np.testing.assert_allclose(tracks.last[0], box(510 - 90), atol=2)
+    np.testing.assert_allclose(tracks.direction[0], [1, 0], atol=0.02)
+    np.testing.assert_allclose(tracker.motion.boxes(tracks.kept_state)[0], box(510 - 90), atol=4)
+    assert ids(tracker.update(found([box(512 - 90)]), at(None, 9, np.ascontiguousarray(world[:, 90:990])))) == []
+    assert tracks.ids.tolist() == [1]
+    np.testing.assert_allclose(tracker.tracks.last[0], box(512 - 90), atol=2)
+
+
 @pytest.mark.parametrize(("gap", "kept"), [(25, True), (40, False)])
 def test_bytetrack_waits_thirty_frames(gap: int, kept: bool) -> None:
     scene = [found([box(100)])] * 5 + [NOTHING] * gap + [found([box(100)])] * 3
     assert (followed(create_tracker("bytetrack"), scene)[-1] == [1]) is kept
+
+
+def test_one_missing_picture_costs_bytetrack_nothing_whatever_its_buffer() -> None:
+    scene = [*[found([box(100)])] * 5, NOTHING, found([box(100)])]
+    assert followed(create_tracker("bytetrack", buffer=0), scene)[-1] == [1]
 
 
 def test_bytetracks_wait_is_a_second_whatever_the_rate() -> None:
