@@ -99,7 +99,11 @@ def predict(
     out: Annotated[Path, typer.Option(help="folder for drawn images and predictions")] = Path("predictions"),
     threshold: Annotated[float, typer.Option(min=0, max=1, help="draw and write only what scores this or more")] = 0.5,
     form: Annotated[
-        str, typer.Option("--format", help="with commas: jsonl, coco, csv, yolo, labelme, crops, sheet, mot; or none")
+        str,
+        typer.Option(
+            "--format",
+            help="with commas: jsonl, coco, csv, yolo, labelme, mot, masks, crops, sheet, ... (docs/predictions.md); or none",
+        ),
     ] = "jsonl",
     draw: Annotated[bool, typer.Option(help="write drawn images and videos")] = True,
     show: Annotated[bool, typer.Option("--show", help="open a window; q ends")] = False,

@@ -66,8 +66,12 @@ def run(request: Request) -> int:
     batch_size, scales = _batch_size(request.batch_size), _factors(request.scales)
     screen = console()
 
+    told: set[str] = set()
+
     def tell(problem: str) -> None:
-        screen.print(f"skipped: {problem}", style="yellow", markup=False, emoji=False)
+        if problem not in told:  # sources may be opened twice
+            told.add(problem)
+            screen.print(f"skipped: {problem}", style="yellow", markup=False, emoji=False)
 
     # Before the model is read, which takes seconds: a mistyped path is told at once.
     sources = _sources(request, 3, tell)
@@ -85,7 +89,7 @@ def run(request: Request) -> int:
     drawn = Drawn(out, request.threshold, request.codec, audio=request.audio, show=show, times=times)
     predictor = _predictor(request, share, batch_size, scales)
     if predictor.channels != 3:
-        sources = _sources(request, predictor.channels, lambda _: None)
+        sources = _sources(request, predictor.channels, tell)
     parts = _parts(sources, share)
     sources = [source for _, source in parts]
     head = predictor.model.head_of("semantic")
