@@ -14,7 +14,7 @@ ALLOCATOR = "VISION_TASKS_ALLOCATOR"
 """Environment variable: "0" leaves the C library's allocator as it is."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-_KEEP = 1 << 30
+_KEEP = (1 << 30, 1 << 25)  # bytes; older releases know no map threshold above the second
 
 
 @cache
@@ -58,6 +58,6 @@ def _kept_memory() -> bool:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEEP))
+        return any(mallopt(_M_MMAP_THRESHOLD, size) for size in _KEEP) and bool(mallopt(_M_TRIM_THRESHOLD, _KEEP[0]))
     except (OSError, AttributeError):
         return False
