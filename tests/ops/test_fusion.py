@@ -261,6 +261,8 @@ def test_a_part_gives_way_to_the_whole_and_leaves_it_its_score() -> None:
     assert joined([part, car]) == [([85, 10, 145, 40], 0.8)]
     # A smaller thing in front of it is another one.
     assert len(joined([car, ([86, 10, 92, 16], 0.8, LEFT, False)])) == 2
+    # Nor does a part give way to what is smaller than it.
+    assert len(joined([([60, 0, 100, 40], 0.9, LEFT, True), ([80, 4, 93, 32], 0.5, RIGHT, False)])) == 2
     # What a tile sees all of is not a part: a box in a larger one stays.
     assert len(joined([([60, 10, 140, 90], 0.9, ALL, False), ([60, 10, 78, 40], 0.5, LEFT, False)])) == 2
 
@@ -269,6 +271,8 @@ def test_parts_of_a_train_become_one() -> None:
     left, right = ([20, 30, 100, 60], 0.7, LEFT, True), ([80, 31, 170, 60], 0.9, RIGHT, True)
     assert joined([left, right]) == [([20, 30, 170, 60], 0.9)]
     assert joined([left, right], doubt=0.5) == [([20, 30, 170, 60], 0.45)]
+    # Parts do not stand for one another: both count for its outline.
+    assert joined([left, ([80, 28, 101, 62], 0.5, RIGHT, True)]) == [([20, 28, 101, 62], 0.7)]
     # Seen whole, it needs no parts, though it scores less.
     assert joined([left, right, ([19, 30, 171, 61], 0.3, ALL, False)], doubt=0.5) == [([19, 30, 171, 61], 0.9)]
     # Another one beside it is not the same in the 20 pixels that both tiles saw.

@@ -1,12 +1,13 @@
 """Objects of a large image from tiles: seconds, and what is found, beside SAHI around the same model.
 
     VISION_TASKS_DATA=... python tools/benchmark/tiles.py [--size 6000 8000] [--tile 416] [--overlap 0.2]
-        [--batch 4] [--threshold 0.25] [--rounds 3] [--threads 1]
+        [--batch 4] [--threshold 0.25] [--rounds 3] [--threads 1] [--speed exact]
 
 The image is a mosaic of the 79 photos of COCO's validation set in `coco_mini`, each about 400 pixels wide, so that its
 thousands of objects are known; the model is the published YOLOX-nano. Both sides cut the same tiles and look at the
 whole image, too, in turn, `--rounds` times; SAHI merges by its default, greedy non-maximum merging. "rest" is what is
 not the network: cutting, resizing, collecting, merging. AP50 is of the objects that score at least the threshold.
+"Predictor" is ours with the model made ready as `vt.Predictor` does it, at `--speed`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import vision_tasks as vt
+from vision_tasks.inference.fast import prepare
 from vision_tasks.inference.looks import Looks
 from vision_tasks.inference.objects import predict_objects
 from vision_tasks.inference.sliding import Tiling
@@ -191,6 +193,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.25)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--speed", default="exact")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
@@ -204,13 +207,16 @@ def main() -> None:
         sides["SAHI"] = sahi_side(model, args)
     for merge in ("nmm", "join"):
         sides[f"ours, {merge}"] = our_side(model, args, Looks(tiling=tiling, batch_size=args.batch, merge=merge))
+    ready = prepare(vt.create_model("yolox", weights=data / "weights" / "yolox_nano.pth"), args.speed, model.device)
+    sides["Predictor"] = our_side(ready, args, Looks(tiling=tiling, batch_size=args.batch))
+    clocks = dict.fromkeys(sides, timed) | {"Predictor": Timed(ready)}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     rows: dict[str, list[Row]] = {}
     for _ in range(args.rounds):
         for name, run in sides.items():
-            timed.seconds, start = 0.0, time.perf_counter()
+            clocks[name].seconds, start = 0.0, time.perf_counter()
             rows[name] = run(image)
-            times[name].append((time.perf_counter() - start, timed.seconds))
+            times[name].append((time.perf_counter() - start, clocks[name].seconds))
     print(f"{args.size[1]}×{args.size[0]}, {len(truth['annotations'])} objects, load {os.getloadavg()[0]:.1f}")
     print(f"{'':12}{'seconds':>9}{'network':>9}{'rest':>7}{'boxes':>7}{'found':>7}{'AP50':>7}")
     for name, taken in times.items():
