@@ -128,7 +128,7 @@ def test_threshold_order_and_zero_objects():
 
 
 def test_kinds_of_images():
-    prediction = predicted((20, 30), [[2, 2, 10, 10]])
+    prediction = predicted((20, 30), [[2, 2, 15, 19]])
     grey = np.full((20, 30), 77, np.uint8)
     for image in (grey, grey[..., None], np.repeat(grey[..., None], 3, 2), np.repeat(grey[..., None], 4, 2)):
         assert tuple(draw(image, prediction)[-1, -1]) == (77, 77, 77)

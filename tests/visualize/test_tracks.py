@@ -261,3 +261,15 @@ def test_tags_that_would_be_hidden_are_left_out(monkeypatch):
     assert 4 <= len(placed) <= 13  # spots round one box, fewer at the corner of the frame
     x1, y1, x2, y2 = placed[0]  # the best is where it would be alone
     assert (x1, y1, x2, y2) == place_tag((10, 20, 30, 40), (y2 - y1, x2 - x1), (300, 400), NONE)
+
+
+def test_tags_leave_small_objects_in_sight():
+    """Above the large box lies a small one: the tag goes elsewhere, unless it covers less than a third of it."""
+    large, small, size = (100, 100, 200, 200), (100, 84, 120, 100), (16, 60)
+    alone = np.asarray([large])
+    assert place_tag_at(large, size, (300, 400), NONE, objects=alone)[1] == 0
+    both = np.asarray([large, small])
+    place = place_tag_at(large, size, (300, 400), NONE, objects=both)[0]
+    assert max(place[0], small[0]) >= min(place[2], small[2]) or max(place[1], small[1]) >= min(place[3], small[3])
+    wide = np.asarray([large, (100, 84, 320, 100)])
+    assert place_tag_at(large, size, (300, 400), NONE, objects=wide)[1] == 0

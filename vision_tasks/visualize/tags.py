@@ -94,6 +94,7 @@ def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, plac
     known = [places is not None and places.spot(tag[3]) is not None for tag in tags]
     order = sorted(range(len(tags)), key=lambda i: not known[i])
     taken = np.zeros((len(tags), 4), np.int64)
+    objects = np.asarray([tag[0] for tag in tags], np.int64).reshape(-1, 4)
     placed: list[tuple[Box, NDArray[np.uint8], Color]] = []
     for i in order:
         box, words, color, track = tags[i]
@@ -103,7 +104,7 @@ def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, plac
             continue
         before = None if places is None else places.spot(track)
         size: Size = (text.shape[0], text.shape[1])
-        place, spot, hidden = place_tag_at(box, size, frame, taken[: len(placed)], before)
+        place, spot, hidden = place_tag_at(box, size, frame, taken[: len(placed)], before, objects)
         if hidden > _HIDDEN:
             continue
         taken[len(placed)] = place

@@ -97,19 +97,27 @@ def place_tag(box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], wish: 
 
 
 def place_tag_at(
-    box: Box, tag: Size, frame: Size, taken: NDArray[np.int64], before: int | None = None
+    box: Box,
+    tag: Size,
+    frame: Size,
+    taken: NDArray[np.int64],
+    before: int | None = None,
+    objects: NDArray[np.int64] | None = None,
 ) -> tuple[Box, int, float]:
     """As `place_tag`; at which of the spots around the box it is; how much of it lies on other tags, from 0, none.
 
     Args:
         before: the spot where it was in the last picture of a video. There it stays unless it is pushed away by the
             frame's edge, or covers others by more than a fifth.
+        objects: (N, 4) boxes of all objects in pixels: of small ones a tag should leave something to be seen.
     """
+    objects = np.zeros((0, 4), np.int64) if objects is None else objects
     x1, y1, x2, y2 = box
     height, width = tag
     above = (x1, y1 - height, x1 + width, y1)
     within = x1 >= 0 and above[1] >= 0 and above[2] <= frame[1] and y1 <= frame[0]
-    if within and not before and not _overlap(np.asarray([above]), taken).any():
+    first = np.asarray([above])
+    if within and not before and not _overlap(first, taken).any() and not _hidden(first, objects).any():
         return above, 0, 0.0  # the first spot is the best: the others need no looking at
     spots = np.asarray(
         [
@@ -125,7 +133,7 @@ def place_tag_at(
     covered = _overlap(tags, taken[near]).sum(1)
     # Earlier spots are better; one that had to be pushed into the frame is worth a little less than a free one.
     pushed = np.abs(spots - wished).sum(1)
-    cost = covered * 100 + pushed + np.arange(len(spots)) * 0.5
+    cost = covered * 100 + pushed + np.arange(len(spots)) * 0.5 + _hidden(tags, objects) * 30 * height * width
     if before is not None and pushed[before] < height:
         cost[before] -= 20 * height * width
     spot = int(cost.argmin())
@@ -133,11 +141,21 @@ def place_tag_at(
     return (left, top, right, bottom), spot, float(covered[spot]) / (height * width)
 
 
+def _hidden(tags: NDArray[np.int64], objects: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) how many objects each tag hides; one of which less than a third is under it does not count."""
+    near = ((objects[:, :2] < tags[:, 2:].max(0)) & (objects[:, 2:] > tags[:, :2].min(0))).all(1)
+    objects = objects[near]
+    sides = objects[:, 2:] - objects[:, :2]
+    whole = np.maximum(1, sides[:, 0] * sides[:, 1])
+    return np.asarray(np.maximum(1.5 * _overlap(tags, objects) / whole - 0.5, 0).sum(1))
+
+
 def _overlap(tags: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N, T) pixels that places have in common."""
     low = np.maximum(tags[:, None, :2], taken[None, :, :2])
     high = np.minimum(tags[:, None, 2:], taken[None, :, 2:])
-    return np.asarray(np.prod(np.clip(high - low, 0, None), axis=2))
+    sides = np.maximum(high - low, 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def paint_tag(canvas: NDArray[np.uint8], place: Box, mask: NDArray[np.uint8], color: Color) -> None:
