@@ -86,18 +86,19 @@ class Predictor:
         self.batching = Batching(batch_size, self.device)
         several = [model] if isinstance(model, (VisionModel, str, Path)) else list(model)
         given = [m if isinstance(m, VisionModel) else load(m) for m in several]
-        Ensemble(given, weights)  # before any of them is made ready, which takes time
+        if overlap is not None and tile is None:
+            raise VisionTasksError("overlap is that of tiles: give tile=1024, say, as well.")
+        tiling = None if tile is None else Tiling.of(tile, overlap)
+        self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1, whole, merge=merge, fuse=fuse)
+        tiles = Batching(batch_size, self.device)
+        Looking(Ensemble(given, weights), self.looks, tiles)  # complains before models are made ready, which takes time
         ready = Ensemble([prepare(m, speed, self.device) for m in given], weights)
+        self._looking = Looking(ready, self.looks, tiles)
         self.model = given[0]
         self._ready = ready.models[0]
         self.speed = speed
         self.threshold = threshold
         self.embed = embed
-        if overlap is not None and tile is None:
-            raise VisionTasksError("overlap is that of tiles: give tile=1024, say, as well.")
-        tiling = None if tile is None else Tiling.of(tile, overlap)
-        self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1, whole, merge=merge, fuse=fuse)
-        self._looking = Looking(ready, self.looks, Batching(batch_size, self.device))
 
     @property
     def channels(self) -> int:
