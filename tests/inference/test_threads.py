@@ -251,6 +251,24 @@ def test_close_raises_an_error_that_no_put_has_raised() -> None:
     run_limited(work)
 
 
+def test_nothing_is_worked_on_after_an_error() -> None:
+    done: list[int] = []
+
+    def fail(item: int) -> None:
+        done.append(item)
+        raise OSError("disk full")
+
+    def work() -> None:
+        behind = Behind(fail, 9)
+        for _ in range(9):
+            behind._items.put(1)  # as if all had been handed over before the first was looked at
+        with pytest.raises(OSError, match="disk full"):
+            behind.close()
+
+    run_limited(work)
+    assert done == [1]
+
+
 def test_the_callers_own_error_comes_first_and_the_work_is_finished() -> None:
     done: list[int] = []
 
