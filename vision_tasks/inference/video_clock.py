@@ -66,13 +66,13 @@ def _fraction(rate: float, ticks: int) -> Fraction:
 
 
 def checked_rate(path: Path, rate: float | None) -> float:
-    """The rate, or `USUAL_RATE` for None.
+    """The rate, within `SLOWEST` and `FASTEST`; `USUAL_RATE` for None. A header's may be off: frames have times as well.
 
     Raises:
-        VisionTasksError: it is not between `SLOWEST` and `FASTEST`.
+        VisionTasksError: it is not a number above 0.
     """
     if rate is None:
         return USUAL_RATE
-    if not math.isfinite(rate) or not SLOWEST <= rate <= FASTEST:
-        raise VisionTasksError(f"{path}: a video has {SLOWEST:g} to {FASTEST:g} frames per second, not {rate}")
-    return float(rate)
+    if not math.isfinite(rate) or rate <= 0:
+        raise VisionTasksError(f"{path}: a video has more than 0 frames per second, not {rate}")
+    return float(min(max(rate, SLOWEST), FASTEST))

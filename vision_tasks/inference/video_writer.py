@@ -45,7 +45,7 @@ class VideoWriter:
 
     Args:
         path: .mp4, .mov, .mkv or .webm, as the codec allows; its folder is made. A file that is there is replaced.
-        rate: frames per second, 0.0001 to 1000: how long the last frame stays, and those without a time.
+        rate: frames per second, taken as 0.0001 to 1000: how long the last frame stays, and those without a time.
             None: 30.
         size: (height, width) of the video in pixels; None: that of the first frame.
         codec: one of `video_codecs.VIDEO_CODECS`, if available.
