@@ -12,6 +12,7 @@ from tests.inference.tracked_scenes import CATEGORIES, at, box, followed, found,
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.tracking.base import Tracker
 from vision_tasks.inference.tracking.registry import TRACKERS, create_tracker
+from vision_tasks.inference.tracking.timing import FrameClock
 from vision_tasks.structures import Masks, Prediction
 
 NAMES = sorted(TRACKERS)
@@ -195,6 +196,15 @@ def test_numbers_of_frames_tell_what_is_missing_where_there_is_no_time(name: str
     tracker = create_tracker(name)
     seen = [ids(tracker.update(found([box(30 * i, width=60)]), at(None, i))) for i in (0, 1, 2, 3, 4, 5, 8, 9, 12)]
     assert seen == [[1]] * 9
+
+
+def test_steps_are_whole_frames_where_stamps_are_rounded() -> None:
+    """Stamps of 10 ms at 23.976 frames a second: nearly one frame is one; half a frame stays half a frame."""
+    clock = FrameClock(23.976)
+    steps = [clock.step(at(time)) for time in (0.0, 0.04, 0.08, 0.17, 0.19)]
+    assert steps[:3] == [1, 1, 1]
+    assert steps[3:] == [pytest.approx(0.09 * 23.976), pytest.approx(0.02 * 23.976)]
+    assert clock.step(None) == 1
 
 
 @each_tracker

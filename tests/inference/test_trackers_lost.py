@@ -188,6 +188,13 @@ def test_looks_find_again_who_comes_back_elsewhere(name: str) -> None:
     assert followed(create_tracker(name), begin + hidden + back)[-1] == [2]
 
 
+@pytest.mark.parametrize("name", ["bytetrack", "ocsort"])
+def test_a_double_at_the_other_end_of_the_picture_is_someone_else(name: str) -> None:
+    scene = [found([box(100)], embeddings=RED[None])] * 8 + [found([], embeddings=np.empty((0, 3)))] * 3
+    scene += [found([box(900)], embeddings=RED[None])] * 5
+    assert followed(create_tracker(name, appearance=True), scene)[-1] == [2]
+
+
 def test_looks_are_a_moving_average_of_length_one() -> None:
     tracker = create_tracker("sort", appearance=True)
     tracker.update(found([box(100)], embeddings=RED[None]))
