@@ -66,7 +66,7 @@ def _fraction(rate: float, ticks: int) -> Fraction:
 
 
 def checked_rate(path: Path, rate: float | None) -> float:
-    """The rate, within `SLOWEST` and `FASTEST`; `USUAL_RATE` for None. A header's may be off: frames have times as well.
+    """The rate, within `SLOWEST` and `FASTEST`; `USUAL_RATE` for None. A header's may be off; frames have times, too.
 
     Raises:
         VisionTasksError: it is not a number above 0.
