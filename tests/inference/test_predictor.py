@@ -201,6 +201,17 @@ def test_the_threshold_cuts_and_a_threshold_of_zero_keeps_all(predictor: vt.Pred
     )
 
 
+def test_only_the_categories_that_are_wanted(predictor: vt.Predictor) -> None:
+    everything = predictor(picture())
+    assert everything.labels is not None
+    names = predictor.model.categories.names
+    assert len(everything.labels.unique()) > 1
+    some = vt.Predictor(predictor.model, device="cpu", threshold=0, categories=[names[1].upper()])(picture())
+    assert_same(everything[everything.labels == 1], some, least=1)
+    with pytest.raises(vt.VisionTasksError, match=f"no category '{names[0]}s'.*Did you mean '{names[0]}'"):
+        vt.Predictor(predictor.model, device="cpu", categories=[f"{names[0]}s"])
+
+
 def test_a_checkpoint_is_as_good_as_its_model(predictor: vt.Predictor, tmp_path: Path) -> None:
     path = vt.save(predictor.model, tmp_path / "m.ckpt")
     for source in (path, str(path)):

@@ -98,11 +98,12 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(help="folder for drawn images and predictions")] = Path("predictions"),
     threshold: Annotated[float, typer.Option(min=0, max=1, help="draw and write only what scores this or more")] = 0.5,
+    categories: Annotated[str, typer.Option(help="only objects of these categories, with commas: person,car")] = "",
     form: Annotated[
         str,
         typer.Option(
             "--format",
-            help="with commas: jsonl, coco, csv, yolo, labelme, mot, masks, crops, sheet, ... (docs/predictions.md); or none",
+            help="with commas: jsonl, coco, csv, yolo, labelme, mot, masks, crops, sheet, ...; none",
         ),
     ] = "jsonl",
     draw: Annotated[bool, typer.Option(help="write drawn images and videos")] = True,
@@ -138,7 +139,7 @@ def predict(
 
     request = Request(
         checkpoint, sources, out, threshold, form, draw, show, track, track_options or [], speed, batch_size, device,
-        every, codec, audio, tile, overlap, flip, scales, merge, fuse,
+        every, codec, audio, tile, overlap, flip, scales, merge, fuse, categories,
     )  # fmt: skip
     raise typer.Exit(run(request))
 

@@ -56,6 +56,7 @@ class Request:
     scales: str
     merge: str
     fuse: str
+    categories: str
 
 
 def run(request: Request) -> int:
@@ -236,4 +237,5 @@ def _predictor(
         flip=request.flip,
         scales=scales,
         fuse=request.fuse,  # type: ignore[arg-type]
+        categories=[name.strip() for name in request.categories.split(",") if name.strip()] or None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -54,6 +55,7 @@ class Predictor:
         flip: once more at the mirror image. scales: at these multiples of the model's own image size. Maps are means.
         fuse: how objects of several looks or models become one: "wbf", "nms", "soft_linear" or "soft_gaussian".
         weights: of the models, if there are several.
+        categories: names; objects of others are left out. None keeps all.
         embed: predictions say what each object looks like (`Prediction.embeddings`), for trackers.
 
     Attributes:
@@ -79,6 +81,7 @@ class Predictor:
         scales: Sequence[float] = (),
         fuse: Fusing = "wbf",
         weights: Sequence[float] | None = None,
+        categories: Sequence[str] | None = None,
         embed: bool = False,
     ) -> None:
         _check_threshold(threshold)
@@ -99,6 +102,7 @@ class Predictor:
         self.speed = speed
         self.threshold = threshold
         self.embed = embed
+        self._labels = None if categories is None else _labels_of(categories, self.model)
 
     @property
     def channels(self) -> int:
@@ -172,7 +176,12 @@ class Predictor:
                 predictions = self._once(here, embed)
             else:
                 predictions = [self._looked_at(image, least, embed) for image in here]
-            return [p.filter(least).to("cpu") for p in predictions]
+            return [self._wanted(p.filter(least)).to("cpu") for p in predictions]
+
+    def _wanted(self, found: Prediction) -> Prediction:
+        if self._labels is None or found.labels is None:
+            return found
+        return found[torch.isin(found.labels, self._labels.to(found.labels.device))]
 
     def _once(self, images: Sequence[Tensor], embed: bool) -> list[Prediction]:
         """One look at each image, all in one pass."""
@@ -215,6 +224,27 @@ def _with_embeddings(predictions: list[Prediction], features: dict[str, Tensor],
     canvas: Size = (batch.images.shape[-2], batch.images.shape[-1])
     made = embed(features, canvas, torch.cat(boxes), index).split(counts)
     return [dataclasses.replace(p, embeddings=e) for p, e in zip(predictions, made, strict=True)]
+
+
+def _labels_of(names: Sequence[str], model: VisionModel) -> Tensor:
+    """Labels of these categories of the model's objects."""
+    head = model.head_of("objects")
+    if head is None:
+        raise VisionTasksError("categories chooses among objects, and this model finds none: it draws maps.")
+    known = [name.casefold() for name in head.categories.names]
+    for name in names:
+        if name.casefold() not in known:
+            near = difflib.get_close_matches(name.casefold(), known, 1)
+            hint = f" Did you mean {head.categories.names[known.index(near[0])]!r}?" if near else ""
+            raise VisionTasksError(
+                f"The model knows no category {name!r}.{hint} It knows {_some(head.categories.names)}."
+            )
+    wanted = {name.casefold() for name in names}
+    return torch.tensor([label for label, name in enumerate(known) if name in wanted], dtype=torch.int64)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _check_threshold(threshold: float) -> None:
