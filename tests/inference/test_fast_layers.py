@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+import vision_tasks as vt
 from vision_tasks.backbones.base import Backbone
 from vision_tasks.heads.fcn import FCNDecoder
 from vision_tasks.heads.semantic import SemanticHead
+from vision_tasks.inference.fast import prepare
 from vision_tasks.inference.folding import fold, is_batch_norm
 from vision_tasks.inference.network_trace import trace
 from vision_tasks.inference.packed import FusedBlock, PackedConv2d, PackedLinear, activation, can_pack, pack
@@ -174,3 +176,32 @@ def test_an_activation_that_several_layers_share_stays_outside() -> None:
     pack(model, torch.float32)
     assert isinstance(model.backbone.act, nn.Hardswish)
     torch.testing.assert_close(features(model), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "norms_left"),
+    [
+        ("mobilenet_v3_small", 0),
+        ("squeezenet1_1", 0),
+        ("regnet_y_400mf", 0),
+        ("densenet121", 62),
+        ("timm/resnet10t", 0),
+    ],
+)
+def test_published_networks_say_the_same(backbone: str, norms_left: int) -> None:
+    """DenseNet's blocks and transitions begin with a norm each: 58 + 3, and its last."""
+    if backbone.startswith("timm/"):
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = vt.create_model("fcos", ["a"], backbone=backbone, channels=16).eval()
+    for module in model.modules():
+        if is_batch_norm(module):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    ready = prepare(model, "exact", torch.device("cpu"))
+    assert sum(is_batch_norm(module) for module in ready.modules()) == norms_left
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        want, got = model.features(images), ready.features(images)
+    for level, expected in want.items():
+        torch.testing.assert_close(got[level], expected, rtol=1e-3, atol=1e-5 + 1e-4 * float(expected.abs().max()))

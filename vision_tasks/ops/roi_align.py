@@ -89,8 +89,9 @@ def _align_by_level(
     parts: list[Tensor] = []
     order: list[Tensor] = []
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        # CPU kernels do not know half precision, and autocast would mix dtypes.
-        feature = feature if feature.is_cuda or dtype == torch.float64 else feature.float()
+        # CPU kernels do not know half precision, no kernel knows bfloat16, and autocast would mix dtypes.
+        known = dtype == torch.float64 or (feature.is_cuda and dtype != torch.bfloat16)
+        feature = feature if known else feature.float()
         here = (
             (levels == level).nonzero().flatten() if len(features) > 1 else torch.arange(len(rois), device=rois.device)
         )
