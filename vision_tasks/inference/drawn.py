@@ -87,14 +87,14 @@ class Drawn:
             )
         with self._times.measure("draw"):
             picture = self._picture(source, frame, prediction)
-        with self._times.measure("encode"):
-            if self.out is not None and source.kind == "images":
+        if self.out is not None and source.kind == "images":
+            with self._times.measure("encode"):
                 write_picture(self.out / f"{frame.name}.jpg", picture)
-                self._written["drawn images (*.jpg)"] = None
-            elif self.out is not None:
-                if self._writer is None:
-                    self._writer = self._video(self.out, source, frame)
-                self._writer.write(picture, frame.time)
+            self._written["drawn images (*.jpg)"] = None
+        elif self.out is not None:
+            if self._writer is None:
+                self._writer = self._video(self.out, source, frame)
+            self._writer.write(picture, frame.time)  # times its own thread, which encodes
         if self.show is not None and not self.show(picture):
             self.stopped = True
         return picture
@@ -119,7 +119,14 @@ class Drawn:
         file = Path(frame.source)
         sound = file if self.audio and source.kind == "video" and file.is_file() else None
         self._written[path.name] = None
-        return VideoWriter(path, source.rate or _LIVE_RATE, codec=self.codec, audio_from=sound)
+        return VideoWriter(
+            path,
+            source.rate or _LIVE_RATE,
+            codec=self.codec,
+            audio_from=sound,
+            pixel_aspect=getattr(source, "pixel_aspect", 1.0),
+            times=self._times,
+        )
 
     def _finish(self) -> None:
         self._trails = None
