@@ -16,6 +16,7 @@ import vision_tasks as vt
 from vision_tasks.backbones.base import Backbone
 from vision_tasks.heads.fcn import FCNDecoder
 from vision_tasks.heads.semantic import SemanticHead
+from vision_tasks.inference import packed
 from vision_tasks.inference.fast import prepare
 from vision_tasks.inference.folding import fold, is_batch_norm
 from vision_tasks.inference.network_trace import trace
@@ -130,10 +131,10 @@ def test_a_packed_convolution_equals_torchs_with_the_activation(act: nn.Module) 
     plain = nn.Conv2d(8, 16, 3, stride=2, padding=2, dilation=2, groups=4).requires_grad_(False)
     name = activation(act)
     assert name is not None
-    packed = PackedConv2d(plain, torch.float32, name)
+    layer = PackedConv2d(plain, torch.float32, name)
     for shape in ((2, 8, 17, 30), (1, 8, 40, 40), (2, 8, 17, 30), (0, 8, 12, 12)):
         x = torch.randn(shape)
-        torch.testing.assert_close(packed(x), act(plain(x)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer(x), act(plain(x)), rtol=1e-4, atol=1e-5)
 
 
 @needs_onednn
@@ -141,15 +142,27 @@ def test_packed_layers_take_what_dtype_there_is_and_survive_copying() -> None:
     torch.manual_seed(0)
     plain, linear = nn.Conv2d(6, 5, 1, bias=False), nn.Linear(12, 7)
     x, rows = torch.randn(1, 6, 9, 9), torch.randn(4, 12)
-    packed = PackedConv2d(plain.requires_grad_(False), torch.bfloat16)
+    convolution = PackedConv2d(plain.requires_grad_(False), torch.bfloat16)
     product = PackedLinear(linear.requires_grad_(False), torch.bfloat16)
-    for layer, given, want in ((packed, x, plain(x)), (product, rows, linear(rows))):
+    for layer, given, want in ((convolution, x, plain(x)), (product, rows, linear(rows))):
         found = layer(given)
         assert found.dtype == torch.bfloat16
         torch.testing.assert_close(found.float(), want, rtol=0.02, atol=0.02)
         assert torch.equal(copy.deepcopy(layer)(given), found)
     assert product(rows[:0]).shape == (0, 7)
     assert product(torch.randn(2, 3, 12)).shape == (2, 3, 7)
+
+
+@needs_onednn
+def test_wide_dilation_stays_float32_where_amx_would_slow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for instructions, want in (("AMX", torch.float32), ("AVX512-BF16", torch.bfloat16)):
+        monkeypatch.setattr(packed, "cpu_bf16", lambda found=instructions: found)
+        model = model_on(4, lambda m, x: m.near(m.wide(x)), wide=conv(dilation=12, padding=12), near=nn.Conv2d(4, 4, 3))
+        want_maps = features(model)
+        pack(model, torch.bfloat16)
+        assert model.backbone.wide.weight.dtype == want
+        assert model.backbone.near.weight.dtype == torch.bfloat16
+        torch.testing.assert_close(features(model), want_maps, rtol=0.05, atol=0.05)
 
 
 @needs_onednn
