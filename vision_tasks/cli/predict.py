@@ -107,7 +107,7 @@ def run(request: Request) -> int:
         )
     seconds = time.perf_counter() - start
     for remark in drawn.problems:
-        tell(remark)
+        screen.print(f"note: {remark}", style="yellow", markup=False, emoji=False)
     problems = [problem for source in sources for problem in source.problems]
     if share.alone and not outputs.frames and not drawn.stopped:
         first = f" The first problem: {problems[0]}" if problems else ""
