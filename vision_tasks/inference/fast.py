@@ -141,4 +141,4 @@ def _cast_to(dtype: torch.dtype) -> Any:
 
 
 def _as_float32(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    return output.float()
+    return output.contiguous().float()  # planes, as maps are decided; half floats are turned round sooner
