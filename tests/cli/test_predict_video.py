@@ -221,7 +221,7 @@ def test_a_faster_way_is_measured_and_told(
     import torch
 
     from vision_tasks.cli import predict_report
-    from vision_tasks.inference import fast
+    from vision_tasks.inference.speed import prepare as fast
 
     if fast.half_precision(torch.device("cpu")) is torch.float32:
         pytest.skip("this processor computes bfloat16 no faster than float32")

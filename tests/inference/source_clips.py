@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from vision_tasks.inference.video_source import VideoSource
+from vision_tasks.inference.sources.video import VideoSource
 
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 20), (20, 20, 230), (235, 235, 235)
 

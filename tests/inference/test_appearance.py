@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vision_tasks.inference.appearance import embed
+from vision_tasks.inference.tracking.appearance import embed
 
 
 def _painted() -> dict[str, Tensor]:

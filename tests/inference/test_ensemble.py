@@ -13,8 +13,8 @@ from tests.inference.blob_model import blob_model, scene
 from tests.inference.local_model import local_model, picture
 from tests.tiny_model import tiny_model
 from tests.tiny_models import TINY, TINY_JOINT
-from vision_tasks.inference.ensemble import Ensemble
-from vision_tasks.inference.merging import fuse
+from vision_tasks.inference.looks.ensemble import Ensemble
+from vision_tasks.inference.looks.merging import fuse
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.weighted_fusion import weighted_boxes_fusion
 from vision_tasks.structures import Prediction

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from tests.tiny_models import TINY, TINY_JOINT, TINY_MAPS, keep_all, tiny
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference import fast
-from vision_tasks.inference.compiled import compiler_problem
-from vision_tasks.inference.fast import SPEEDS, half_precision, prepare
-from vision_tasks.inference.folding import is_batch_norm
+from vision_tasks.inference.speed import prepare as fast
+from vision_tasks.inference.speed.compiled import compiler_problem
+from vision_tasks.inference.speed.folding import is_batch_norm
+from vision_tasks.inference.speed.prepare import SPEEDS, half_precision, prepare
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Prediction
 

@@ -16,11 +16,11 @@ import vision_tasks as vt
 from vision_tasks.backbones.base import Backbone
 from vision_tasks.heads.fcn import FCNDecoder
 from vision_tasks.heads.semantic import SemanticHead
-from vision_tasks.inference import packed
-from vision_tasks.inference.fast import prepare
-from vision_tasks.inference.folding import fold, is_batch_norm
-from vision_tasks.inference.network_trace import trace
-from vision_tasks.inference.packed import FusedBlock, PackedConv2d, PackedLinear, activation, can_pack, pack
+from vision_tasks.inference.speed import packed
+from vision_tasks.inference.speed.folding import fold, is_batch_norm
+from vision_tasks.inference.speed.packed import FusedBlock, PackedConv2d, PackedLinear, activation, can_pack, pack
+from vision_tasks.inference.speed.prepare import prepare
+from vision_tasks.inference.speed.trace import trace
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Categories

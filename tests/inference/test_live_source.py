@@ -19,9 +19,9 @@ from PIL import Image
 from tests.inference.rtsp_camera import rtp_packets, rtsp_camera
 from tests.inference.source_clips import make_clip, number_of, picture
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.live_source import LiveSource, stream
-from vision_tasks.inference.sources import open_sources
-from vision_tasks.inference.video_source import VideoSource
+from vision_tasks.inference.sources.live import LiveSource, stream
+from vision_tasks.inference.sources.opening import open_sources
+from vision_tasks.inference.sources.video import VideoSource
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

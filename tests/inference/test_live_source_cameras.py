@@ -17,9 +17,9 @@ from PIL import Image
 
 from tests.inference.source_clips import number_of, picture
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference import live_source
-from vision_tasks.inference.live_source import LiveSource, StreamEndedError, Taken
-from vision_tasks.inference.sources import open_sources
+from vision_tasks.inference.sources import live as live_source
+from vision_tasks.inference.sources.live import LiveSource, StreamEndedError, Taken
+from vision_tasks.inference.sources.opening import open_sources
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

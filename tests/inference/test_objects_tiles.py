@@ -12,10 +12,10 @@ import vision_tasks as vt
 from tests.inference.blob_model import blob_model, discs, scene
 from tests.tiny_model import tiny_model
 from tests.tiny_models import TINY
-from vision_tasks.inference.looks import Looks
-from vision_tasks.inference.object_tiles import cut_off, windows
-from vision_tasks.inference.objects import batch_at, predict_objects
-from vision_tasks.inference.sliding import Tiling
+from vision_tasks.inference.looks.looks import Looks
+from vision_tasks.inference.looks.object_tiles import cut_off, windows
+from vision_tasks.inference.looks.objects import batch_at, predict_objects
+from vision_tasks.inference.looks.sliding import Tiling
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.masks import render, to_rles

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.inference.local_model import local_model, picture, radius_of
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.network_image import NetworkImage
-from vision_tasks.inference.sliding import TiledScores, Tiling, origins, weights
+from vision_tasks.inference.looks.network_image import NetworkImage
+from vision_tasks.inference.looks.sliding import TiledScores, Tiling, origins, weights
 from vision_tasks.models.preprocess import Preprocess
 
 Strides = tuple[int, ...]

@@ -15,11 +15,11 @@ from PIL import Image
 
 from tests.inference.source_clips import make_clip, number_of
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference import image_sources
 from vision_tasks.inference.frames import Frame, Source
-from vision_tasks.inference.sources import open_sources
-from vision_tasks.inference.sources_names import numbered
-from vision_tasks.inference.video_source import VideoSource
+from vision_tasks.inference.sources import images as image_sources
+from vision_tasks.inference.sources.names import numbered
+from vision_tasks.inference.sources.opening import open_sources
+from vision_tasks.inference.sources.video import VideoSource
 
 
 def save(path: Path, value: int = 7, size: tuple[int, int] = (5, 6)) -> Path:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.inference.source_clips import make_clip
 from tests.inference.test_sources import names, save
-from vision_tasks.inference.sources import open_sources
-from vision_tasks.inference.sources_address import address_name, shown
-from vision_tasks.inference.sources_files import natural
-from vision_tasks.inference.sources_names import Names, numbered
+from vision_tasks.inference.sources.addresses import address_name, shown
+from vision_tasks.inference.sources.files import natural
+from vision_tasks.inference.sources.names import Names, numbered
+from vision_tasks.inference.sources.opening import open_sources
 
 
 def test_names_never_collide(tmp_path: Path) -> None:

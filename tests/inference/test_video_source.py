@@ -16,7 +16,7 @@ import pytest
 
 from tests.inference.source_clips import BLUE, GREEN, RED, WHITE, make_clip, number_of, numbers, open_clip
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.video_source_decode import upright
+from vision_tasks.inference.sources.video_decode import upright
 
 
 def corners(image: np.ndarray) -> list[str]:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tests.inference.source_clips import make_clip, number_of, numbers, open_clip
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference import video_source_damage, video_source_open
+from vision_tasks.inference.sources import video_damage as video_source_damage
+from vision_tasks.inference.sources import video_open as video_source_open
 
 
 @pytest.mark.parametrize("threads", [1, 8])

@@ -19,8 +19,8 @@ import pytest
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.threads import StageTimes
-from vision_tasks.inference.video_clock import Clock
-from vision_tasks.inference.video_codecs import (
+from vision_tasks.inference.video.clock import Clock
+from vision_tasks.inference.video.codecs import (
     CONTAINERS,
     VIDEO_CODECS,
     available_codecs,
@@ -28,7 +28,7 @@ from vision_tasks.inference.video_codecs import (
     default_ending,
     find_codec,
 )
-from vision_tasks.inference.video_writer import VideoWriter
+from vision_tasks.inference.video.writer import VideoWriter
 
 CODECS = [name for name in available_codecs() if not VIDEO_CODECS[name].hardware]
 COLOURS = np.array(
@@ -291,7 +291,7 @@ def test_an_error_of_the_caller_finishes_the_file(error: type[BaseException], tm
 def test_ctrl_c_amid_the_frames_leaves_a_file_that_plays(tmp_path: Path) -> None:
     script = f"""
         import numpy as np
-        from vision_tasks.inference.video_writer import VideoWriter
+        from vision_tasks.inference.video.writer import VideoWriter
         picture = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
         try:
             with VideoWriter({str(tmp_path / "video.mp4")!r}, 30) as writer:
@@ -318,7 +318,7 @@ LIMITED_DISK = """
     import resource, signal, sys
     import numpy as np
     from vision_tasks.errors import VisionTasksError
-    from vision_tasks.inference.video_writer import VideoWriter
+    from vision_tasks.inference.video.writer import VideoWriter
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     rng = np.random.default_rng(0)
@@ -448,7 +448,7 @@ def test_a_codec_that_is_not_there_is_named_with_those_that_are(monkeypatch: pyt
 
 
 def test_hardware_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vision_tasks.inference import video_codecs
+    from vision_tasks.inference.video import codecs as video_codecs
 
     monkeypatch.setattr(av, "codecs_available", {"mpeg4", "h264_nvenc"})
     monkeypatch.setattr(video_codecs, "_works", lambda encoder: False)

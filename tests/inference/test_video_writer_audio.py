@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from vision_tasks.inference.video_codecs import available_codecs
-from vision_tasks.inference.video_writer import VideoWriter
+from vision_tasks.inference.video.codecs import available_codecs
+from vision_tasks.inference.video.writer import VideoWriter
 
 RATE = 48_000
 CLICK = 1.2  # seconds from the start of the pictures

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference import window
-from vision_tasks.inference.window import Window
+from vision_tasks.inference.video import window
+from vision_tasks.inference.video.window import Window
 
 GUI = "  GUI:                           QT5\n    QT:                          YES (ver 5.15.16 )\n  Media I/O:"
 HEADLESS = "  GUI:                           NONE\n  Media I/O:"

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 import vision_tasks as vt
 from tests.reference.rcnn_twins import SIZES, compare_predictions, pair
-from vision_tasks.inference.fast import prepare
+from vision_tasks.inference.speed.prepare import prepare
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Prediction
 

@@ -33,7 +33,7 @@ from inference_twins import NAMES, USUAL, Pair, pair
 from models import batch_of, coco_photos
 from torch import Tensor, nn
 
-from vision_tasks.inference.fast import SPEEDS, prepare
+from vision_tasks.inference.speed.prepare import SPEEDS, prepare
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.boxes import pairwise_iou
 from vision_tasks.ops.masks import to_rles

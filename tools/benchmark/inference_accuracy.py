@@ -20,7 +20,7 @@ import vision_tasks as vt
 from vision_tasks.config import Split
 from vision_tasks.data.dataset import DetectionDataset, collate
 from vision_tasks.data.layout import find_coco
-from vision_tasks.inference.fast import prepare
+from vision_tasks.inference.speed.prepare import prepare
 from vision_tasks.metrics.coco import CocoMetric
 from vision_tasks.metrics.coco_truth import CocoTruth
 from vision_tasks.models.vision_model import VisionModel

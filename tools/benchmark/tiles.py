@@ -28,10 +28,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import vision_tasks as vt
-from vision_tasks.inference.fast import prepare
-from vision_tasks.inference.looks import Looks
-from vision_tasks.inference.objects import predict_objects
-from vision_tasks.inference.sliding import Tiling
+from vision_tasks.inference.looks.looks import Looks
+from vision_tasks.inference.looks.objects import predict_objects
+from vision_tasks.inference.looks.sliding import Tiling
+from vision_tasks.inference.speed.prepare import prepare
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Batch, Prediction
 

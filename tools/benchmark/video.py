@@ -26,10 +26,10 @@ import cv2
 import numpy as np
 import torch
 
-from vision_tasks.inference.sources import open_sources
+from vision_tasks.inference.sources.opening import open_sources
 from vision_tasks.inference.threads import Behind, StageTimes, read_ahead
-from vision_tasks.inference.video_codecs import VIDEO_CODECS, available_codecs, default_ending
-from vision_tasks.inference.video_writer import VideoWriter
+from vision_tasks.inference.video.codecs import VIDEO_CODECS, available_codecs, default_ending
+from vision_tasks.inference.video.writer import VideoWriter
 from vision_tasks.structures import Categories, Prediction
 from vision_tasks.visualize.drawing import draw
 

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--predict", metavar="CHECKPOINT", help="through this model, too")
     given = parser.parse_args()
-    from vision_tasks.inference.sources import open_sources
+    from vision_tasks.inference.sources.opening import open_sources
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"

@@ -154,7 +154,7 @@ def _work(
 
 
 def _window() -> Callable[[np.ndarray], bool]:
-    from vision_tasks.inference.window import Window
+    from vision_tasks.inference.video.window import Window
 
     return Window("vision-tasks: q ends").show
 
@@ -206,7 +206,7 @@ def _factors(scales: str) -> tuple[float, ...]:
 
 
 def _sources(request: Request, channels: int, tell: Callable[[str], None]) -> list[Source]:
-    from vision_tasks.inference.sources import open_sources
+    from vision_tasks.inference.sources.opening import open_sources
 
     return open_sources(request.sources, channels, request.out, tell, request.every)
 

@@ -86,7 +86,7 @@ class Report:
         """What `--speed fast` would give, measured on one frame, where it would help."""
         import torch
 
-        from vision_tasks.inference.fast import half_precision
+        from vision_tasks.inference.speed.prepare import half_precision
 
         predictor = self._predictor
         spent = times.seconds.get("predict", 0.0)

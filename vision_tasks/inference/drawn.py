@@ -12,13 +12,13 @@ from vision_tasks.data.images import displayed
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame, Source
 from vision_tasks.inference.threads import StageTimes
-from vision_tasks.inference.video_codecs import default_ending
+from vision_tasks.inference.video.codecs import default_ending
 from vision_tasks.structures import Prediction
 from vision_tasks.visualize.drawing import draw
 from vision_tasks.visualize.picture import write_picture
 
 if TYPE_CHECKING:
-    from vision_tasks.inference.video_writer import VideoWriter
+    from vision_tasks.inference.video.writer import VideoWriter
     from vision_tasks.visualize.tracks import Trails
 
 _SHORT_SIDE = 480
@@ -113,7 +113,7 @@ class Drawn:
         return draw(image, prediction, threshold=0, legend=False, trails=self._trails)
 
     def _video(self, out: Path, source: Source, frame: Frame) -> VideoWriter:
-        from vision_tasks.inference.video_writer import VideoWriter  # loads PyAV
+        from vision_tasks.inference.video.writer import VideoWriter  # loads PyAV
 
         path = out / f"{source.name}{self.ending}"
         file = Path(frame.source)

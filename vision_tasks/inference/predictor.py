@@ -13,13 +13,13 @@ from torch import Tensor
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.batching import Batching, choose_device
-from vision_tasks.inference.ensemble import Ensemble
-from vision_tasks.inference.fast import prepare
-from vision_tasks.inference.looking import Looking
-from vision_tasks.inference.looks import Looks
-from vision_tasks.inference.merging import Fusing, Merging
+from vision_tasks.inference.looks.ensemble import Ensemble
+from vision_tasks.inference.looks.looking import Looking
+from vision_tasks.inference.looks.looks import Looks
+from vision_tasks.inference.looks.merging import Fusing, Merging
+from vision_tasks.inference.looks.sliding import Tiling
 from vision_tasks.inference.pixels import ImageLike, to_tensor
-from vision_tasks.inference.sliding import Tiling
+from vision_tasks.inference.speed.prepare import prepare
 from vision_tasks.models.checkpoint import load
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Batch, Prediction, Size
@@ -145,7 +145,7 @@ class Predictor:
         Raises:
             VisionTasksError: a source is not there, or none of it can be read.
         """
-        from vision_tasks.inference.sources import open_sources
+        from vision_tasks.inference.sources.opening import open_sources
         from vision_tasks.inference.streaming import predict_sources, trackers_of
 
         trackers = trackers_of(track, **options)
@@ -208,7 +208,7 @@ class Predictor:
 
 def _with_embeddings(predictions: list[Prediction], features: dict[str, Tensor], batch: Batch) -> list[Prediction]:
     """The predictions, which are on the original grid, with what their objects look like in the features."""
-    from vision_tasks.inference.appearance import embed
+    from vision_tasks.inference.tracking.appearance import embed
 
     if any(p.boxes is None for p in predictions):
         return predictions

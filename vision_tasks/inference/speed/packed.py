@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from vision_tasks.inference.network_trace import Trace, trace
-from vision_tasks.inference.processor import cpu_bf16
+from vision_tasks.inference.speed.processor import cpu_bf16
+from vision_tasks.inference.speed.trace import Trace, trace
 from vision_tasks.models.vision_model import VisionModel
 
 log = logging.getLogger("vision_tasks")

@@ -21,8 +21,8 @@ from vision_tasks.data.images import read_image
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame
 from vision_tasks.inference.pixels import to_tensor
-from vision_tasks.inference.sources_names import Names, numbered
-from vision_tasks.inference.sources_problems import TellingSource
+from vision_tasks.inference.sources.names import Names, numbered
+from vision_tasks.inference.sources.problems import TellingSource
 
 MEMBER_LIMIT = 2 << 30
 """Bytes of an unpacked member of a zip file; larger ones are refused before they are unpacked."""

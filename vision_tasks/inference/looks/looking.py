@@ -10,11 +10,11 @@ from torch import Tensor
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.batching import Batching
-from vision_tasks.inference.ensemble import Ensemble
-from vision_tasks.inference.looks import Looks
-from vision_tasks.inference.merging import FUSINGS, MERGINGS
-from vision_tasks.inference.objects import predict_objects
-from vision_tasks.inference.semantic import predict_map, tile_stride
+from vision_tasks.inference.looks.ensemble import Ensemble
+from vision_tasks.inference.looks.looks import Looks
+from vision_tasks.inference.looks.merging import FUSINGS, MERGINGS
+from vision_tasks.inference.looks.objects import predict_objects
+from vision_tasks.inference.looks.semantic import predict_map, tile_stride
 from vision_tasks.models.vision_model import with_panoptic
 from vision_tasks.structures import Prediction, Size
 

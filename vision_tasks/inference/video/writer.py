@@ -16,9 +16,9 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.threads import Behind, StageTimes, Waitable
-from vision_tasks.inference.video_audio import Audio
-from vision_tasks.inference.video_clock import MILLISECONDS, Clock, checked_rate
-from vision_tasks.inference.video_codecs import (
+from vision_tasks.inference.video.audio import Audio
+from vision_tasks.inference.video.clock import MILLISECONDS, Clock, checked_rate
+from vision_tasks.inference.video.codecs import (
     available_codecs,
     container_of,
     find_codec,
@@ -26,7 +26,7 @@ from vision_tasks.inference.video_codecs import (
     reason,
     system_error,
 )
-from vision_tasks.inference.video_picture import checked, even, fitted
+from vision_tasks.inference.video.picture import checked, even, fitted
 
 WAITING = 2  # frames between the caller and the encoder
 BT709 = 1  # the number of these primaries, of this transfer curve and of this matrix in ITU-T H.273

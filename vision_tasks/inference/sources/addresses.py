@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.sources_files import IMAGE_ENDINGS, VIDEO_ENDINGS
+from vision_tasks.inference.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS
 
 SCHEMES = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt", "rtp"))
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame
-from vision_tasks.inference.sources_address import live_options, shown
-from vision_tasks.inference.sources_names import numbered
-from vision_tasks.inference.sources_problems import TellingSource
-from vision_tasks.inference.video_source_decode import Pixels
-from vision_tasks.inference.video_source_open import open_video, reason
+from vision_tasks.inference.sources.addresses import live_options, shown
+from vision_tasks.inference.sources.names import numbered
+from vision_tasks.inference.sources.problems import TellingSource
+from vision_tasks.inference.sources.video_decode import Pixels
+from vision_tasks.inference.sources.video_open import open_video, reason
 
 Taken = tuple[Callable[[], np.ndarray], float | None]
 """A picture that is converted, to (H, W, C) RGB, only if it is wanted; its time by the sender's clock, in seconds."""

@@ -13,10 +13,10 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.roi_box import RoIBoxStage
 from vision_tasks.heads.roi_mask import RoIMaskStage
 from vision_tasks.heads.semantic import Decoder
-from vision_tasks.inference.compiled import Compiled, compiler_problem
-from vision_tasks.inference.folding import fold
-from vision_tasks.inference.packed import can_pack, pack
-from vision_tasks.inference.processor import cpu_bf16, keep_memory
+from vision_tasks.inference.speed.compiled import Compiled, compiler_problem
+from vision_tasks.inference.speed.folding import fold
+from vision_tasks.inference.speed.packed import can_pack, pack
+from vision_tasks.inference.speed.processor import cpu_bf16, keep_memory
 from vision_tasks.models.vision_model import VisionModel
 
 log = logging.getLogger("vision_tasks")

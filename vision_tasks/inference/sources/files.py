@@ -13,7 +13,7 @@ from PIL import Image
 
 from vision_tasks.data.decoding import quiet_reading
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.video_source_open import open_video
+from vision_tasks.inference.sources.video_open import open_video
 
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".ppm", ".pgm", ".gif", ".npy")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vision_tasks.inference.merging import Fusing, Merging
-from vision_tasks.inference.sliding import Tiling
+from vision_tasks.inference.looks.merging import Fusing, Merging
+from vision_tasks.inference.looks.sliding import Tiling
 from vision_tasks.structures import Size
 
 

@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vision_tasks.inference.video_source_damage import Damage
-from vision_tasks.inference.video_source_open import FORMATS, FRAME_LIMIT
+from vision_tasks.inference.sources.video_damage import Damage
+from vision_tasks.inference.sources.video_open import FORMATS, FRAME_LIMIT
 
 _PATIENCE = 50  # failures to read, one right after another, after which the rest of a file is given up
 

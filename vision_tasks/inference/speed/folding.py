@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from vision_tasks.inference.network_trace import probe, trace
+from vision_tasks.inference.speed.trace import probe, trace
 from vision_tasks.models.vision_model import VisionModel
 
 log = logging.getLogger("vision_tasks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vision_tasks.inference.sliding import Tiling
+from vision_tasks.inference.looks.sliding import Tiling
 from vision_tasks.structures import Size
 
 _EDGE = 0.03

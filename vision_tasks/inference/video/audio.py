@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import av
 from av.audio.stream import AudioStream
 
-from vision_tasks.inference.video_codecs import reason
+from vision_tasks.inference.video.codecs import reason
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer

@@ -20,20 +20,8 @@ from torch import Tensor
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Source
-from vision_tasks.inference.image_sources import (
-    ImageSource,
-    IterableSource,
-    Picture,
-    check_member,
-    is_picture,
-    member_path,
-    member_stream,
-    open_zip,
-    pixels_of,
-)
-from vision_tasks.inference.live_source import LiveSource, Opener, camera, stream
-from vision_tasks.inference.sources_address import ENDS, address_name, check_scheme, file_options, shown
-from vision_tasks.inference.sources_files import (
+from vision_tasks.inference.sources.addresses import ENDS, address_name, check_scheme, file_options, shown
+from vision_tasks.inference.sources.files import (
     IMAGE_ENDINGS,
     LIST_ENDINGS,
     VIDEO_ENDINGS,
@@ -44,10 +32,22 @@ from vision_tasks.inference.sources_files import (
     sniffed,
     without,
 )
-from vision_tasks.inference.sources_names import Names
-from vision_tasks.inference.sources_problems import TellingSource
-from vision_tasks.inference.video_source import BrokenSource, VideoSource
-from vision_tasks.inference.video_source_open import check_channels
+from vision_tasks.inference.sources.images import (
+    ImageSource,
+    IterableSource,
+    Picture,
+    check_member,
+    is_picture,
+    member_path,
+    member_stream,
+    open_zip,
+    pixels_of,
+)
+from vision_tasks.inference.sources.live import LiveSource, Opener, camera, stream
+from vision_tasks.inference.sources.names import Names
+from vision_tasks.inference.sources.problems import TellingSource
+from vision_tasks.inference.sources.video import BrokenSource, VideoSource
+from vision_tasks.inference.sources.video_open import check_channels
 
 log = logging.getLogger("vision_tasks")
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vision_tasks.inference.batching import Batching
-from vision_tasks.inference.ensemble import Ensemble
-from vision_tasks.inference.looks import Looks
-from vision_tasks.inference.merging import fuse, merge
-from vision_tasks.inference.network_image import mirrored
-from vision_tasks.inference.object_tiles import cut_off, windows
+from vision_tasks.inference.looks.ensemble import Ensemble
+from vision_tasks.inference.looks.looks import Looks
+from vision_tasks.inference.looks.merging import fuse, merge
+from vision_tasks.inference.looks.network_image import mirrored
+from vision_tasks.inference.looks.object_tiles import cut_off, windows
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.detections import DetectionRule

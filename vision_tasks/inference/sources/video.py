@@ -8,11 +8,11 @@ from fractions import Fraction
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame
-from vision_tasks.inference.sources_names import numbered
-from vision_tasks.inference.sources_problems import TellingSource
-from vision_tasks.inference.video_source_damage import Clock, Damage
-from vision_tasks.inference.video_source_decode import Pixels, decoded
-from vision_tasks.inference.video_source_open import (
+from vision_tasks.inference.sources.names import numbered
+from vision_tasks.inference.sources.problems import TellingSource
+from vision_tasks.inference.sources.video_damage import Clock, Damage
+from vision_tasks.inference.sources.video_decode import Pixels, decoded
+from vision_tasks.inference.sources.video_open import (
     VideoFile,
     check_channels,
     header_duration,

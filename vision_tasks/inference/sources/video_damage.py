@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
-from vision_tasks.inference.video_source_open import reason
+from vision_tasks.inference.sources.video_open import reason
 
 
 class Damage:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vision_tasks.heads.semantic import SemanticHead
-from vision_tasks.inference.ensemble import Ensemble
-from vision_tasks.inference.looks import Looks
-from vision_tasks.inference.network_image import NetworkImage
-from vision_tasks.inference.sliding import TiledScores
+from vision_tasks.inference.looks.ensemble import Ensemble
+from vision_tasks.inference.looks.looks import Looks
+from vision_tasks.inference.looks.network_image import NetworkImage
+from vision_tasks.inference.looks.sliding import TiledScores
 from vision_tasks.models.preprocess import Preprocess
 from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.ops.semantic import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vision_tasks.errors import VisionTasksError
-from vision_tasks.inference.network_image import NetworkImage
+from vision_tasks.inference.looks.network_image import NetworkImage
 from vision_tasks.structures import Size
 
 Scores = Callable[[Tensor], Tensor]
