@@ -231,9 +231,11 @@ def test_other_forms_of_masks_are_drawn_alike():
 
 def test_tags_of_tiny_objects_are_small():
     """On an image of 8,000 × 6,000 letters are 100 pixels high; tags of objects of 20 would hide everything."""
-    assert letters_of((0, 0, 300, 10), 100) == 100
+    assert letters_of((0, 0, 600, 10), 100) == 100
+    # "motorcycle 0.75" in letters of 100 is 840 pixels long: on objects of 200, side by side, it hides four others.
+    assert letters_of((0, 0, 200, 200), 100) == 36
     assert letters_of((0, 0, 20, 12), 100) == 11
-    heights = [letters_of((0, 0, side, side), 100) for side in range(5, 300)]
+    heights = [letters_of((0, 0, side, side), 100) for side in range(5, 700)]
     assert heights == sorted(heights)
     assert len(set(heights)) <= 7  # few sizes: rows of tags look even
     assert letters_of((0, 0, 5, 5), 9) == 9  # of small images letters are small already
@@ -242,7 +244,7 @@ def test_tags_of_tiny_objects_are_small():
     for side in (55, 65, 60, 56, 64):
         kept = letters_of((0, 0, side, side), 100, kept)
         assert kept == letters_of((0, 0, 60, 60), 100)
-    assert letters_of((0, 0, 300, 300), 100, kept) == 100
+    assert letters_of((0, 0, 600, 600), 100, kept) == 100
 
 
 def test_tiny_objects_are_still_seen():

@@ -21,6 +21,10 @@ _SMALLEST = 11
 """Letters of small objects' tags, in pixels, if those of others are larger."""
 _SHARE = 0.6
 """Of an object's longer side that the height of its tag's letters may be."""
+_LEGIBLE = 18
+"""Letters larger than this, in pixels, serve those who look at large pictures from afar; such are for large objects."""
+_LARGE_SHARE = 0.18
+"""What `_SHARE` is for letters above `_LEGIBLE`: about half of a word is as long as its object."""
 _STEP = 0.6
 """Between one size of letters and the next."""
 _HIDDEN = 0.6
@@ -76,7 +80,7 @@ def letters_of(box: Box, height: int, before: int | None = None) -> int:
 
     def fitting(side: float) -> int:
         letters = height
-        while letters > _SHARE * side and letters > _SMALLEST:
+        while letters > _SMALLEST and letters > (_LARGE_SHARE if letters > _LEGIBLE else _SHARE) * side:
             letters = max(_SMALLEST, round(letters * _STEP))
         return letters
 
