@@ -4,12 +4,14 @@
     python tools/benchmark/inference.py                                        # all models, all speeds
     python tools/benchmark/inference.py --models retinanet unet --speeds exact --threads 1 --rounds 9
     python tools/benchmark/inference.py accuracy                               # what the speeds cost
+    python tools/benchmark/inference.py accuracy --checkpoints runs/a/best.ckpt runs/b/best.ckpt --data-val FOLDER
 
 A time goes from a decoded uint8 image to the answer: ours a `Prediction` (masks run-length encoded), the peer's its own
 (masks pasted at full size). Ratios are the peer's median / ours: above 1 we are quicker. "dense" is the network up to
 the scores of all anchors or cells. "found" is the share of the peer's detections that ours has again, of the same
-category, at an IoU of 0.9 or more, with the mean difference of their scores; of maps the share of equal pixels. Weights
-are random, made to find dozens of boxes, which is harder on rounding than a trained network: `accuracy` tells more.
+category, at an IoU of 0.9 or more, with the mean difference of their scores; of maps the share of equal pixels. Boxes
+are compared with a margin of one pixel, since one that clipping left without height overlaps nothing. Weights are
+random, made to find dozens of boxes, which is harder on rounding than a trained network: `accuracy` tells more.
 The memory is what a prediction adds to the process at its peak, without the model.
 """
 
@@ -48,6 +50,10 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     print(conditions(args))
+    if args.checkpoints:
+        import inference_checkpoints
+
+        return inference_checkpoints.report(args)
     if args.what == "accuracy":
         from inference_accuracy import report
 
@@ -185,7 +191,7 @@ def likeness(both: Pair, answers: dict[str, list[Any]], side: str, photos: list[
             total += wanted.semantic.numel()
             found += int((wanted.semantic == mine.semantic).sum())
             continue
-        overlap = pairwise_iou(wanted.boxes, mine.boxes) * (wanted.labels[:, None] == mine.labels[None])
+        overlap = pairwise_iou(grown(wanted.boxes), grown(mine.boxes)) * (wanted.labels[:, None] == mine.labels[None])
         total += len(wanted.boxes)
         if len(mine.boxes) and len(wanted.boxes):
             best, at = overlap.max(1)
@@ -196,6 +202,11 @@ def likeness(both: Pair, answers: dict[str, list[Any]], side: str, photos: list[
     return f"{found / max(total, 1):.2%}{scores}"
 
 
+def grown(boxes: Tensor) -> Tensor:
+    """(N, 4) corners a pixel further out."""
+    return boxes + boxes.new_tensor([-1, -1, 1, 1])
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("speed", "accuracy"), default="speed")
@@ -204,11 +215,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of torch; default its own choice")
     parser.add_argument("--rounds", type=int, default=9, help="timed predictions of each side")
     parser.add_argument("--photos", type=int, default=16, help="images for the accuracy of models without real weights")
+    parser.add_argument("--checkpoints", nargs="+", type=Path, metavar="FILE", help="trained, for accuracy")
+    parser.add_argument("--data-val", type=Path, help="their validation data; default those they were trained with")
     parser.add_argument("--data", type=Path, default=os.environ.get("VISION_TASKS_DATA"), help="folder of real data")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--native", action="store_true", help="pyramid models at 800 pixels, not 480")
     args = parser.parse_args()
-    if args.data is None:
+    if args.checkpoints and args.what != "accuracy":
+        parser.error("--checkpoints go with: accuracy")
+    if args.data is None and not args.checkpoints:
         parser.error("set VISION_TASKS_DATA or give --data")
     warnings.filterwarnings("ignore", category=UserWarning)  # of compilers and peers
     return args

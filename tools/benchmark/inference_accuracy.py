@@ -1,8 +1,9 @@
 """What the speeds cost: AP of a real detector on real photos; of others, how near they stay to "exact".
 
 For `inference.py accuracy`. The second part takes the objects that "exact" finds with a score of 0.5 or more as truth:
-an AP of 1 means that all of them are found again, in the right order of scores and before anything else. Weights are
-random, so scores crowd together and boxes tell rounding more than those of a trained network do: it is a lower bound.
+an AP of 1 means that all of them are found again, in the right order of scores and before anything else. Boxes without
+area, which clipping leaves of those beyond the image, overlap nothing, themselves included, and are left out. Weights
+are random, so scores crowd together and layers enlarge rounding; trained networks: `inference_checkpoints.py`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from vision_tasks.data.dataset import DetectionDataset, collate
 from vision_tasks.data.layout import find_coco
 from vision_tasks.inference.speed.prepare import prepare
 from vision_tasks.metrics.coco import CocoMetric
-from vision_tasks.metrics.coco_truth import CocoTruth
+from vision_tasks.metrics.coco_truth import CocoTruth, IouType
 from vision_tasks.models.vision_model import VisionModel
-from vision_tasks.structures import Prediction
+from vision_tasks.ops.masks import area, to_rles
+from vision_tasks.structures import Prediction, Rle
 from vision_tasks.training.splits import read_split
 
 _SCORE = 0.5
@@ -89,9 +91,15 @@ def predicted(model: VisionModel, image: Tensor, device: str) -> Prediction:
     return model.predict(model.preprocess([image.to(device)]))[0].to("cpu")
 
 
-def judged(exact: list[Prediction], found: list[Prediction]) -> dict[str, float]:
-    """COCO's numbers of what was found, the surer of exact's objects being the truth."""
-    sure = [p.filter(_SCORE) for p in exact]
+def judged(
+    exact: list[Prediction], found: list[Prediction], score: float = _SCORE, iou_type: IouType = "bbox"
+) -> dict[str, float]:
+    """COCO's numbers of what was found, exact's objects of at least this score being the truth.
+
+    For "segm" masks must be run lengths.
+    """
+    sure = [with_area(p.filter(score), iou_type) for p in exact]
+    found = [with_area(p, iou_type) for p in found]
     boxes = np.concatenate([np.asarray(p.boxes, np.float64).reshape(-1, 4) for p in sure])
     boxes[:, 2:] -= boxes[:, :2]
     ids = list(exact[0].categories.ids)
@@ -104,10 +112,23 @@ def judged(exact: list[Prediction], found: list[Prediction]) -> dict[str, float]
         boxes=boxes,
         area=boxes[:, 2] * boxes[:, 3],
         is_crowd=np.zeros(len(boxes), bool),
+        rles=[dict(rle) for p in sure for rle in rles_of(p)] if iou_type == "segm" else None,
     )
-    metric = CocoMetric(truth)
+    metric = CocoMetric(truth, iou_type)
     metric.update(found, list(range(1, len(found) + 1)))
     return metric.compute()
+
+
+def with_area(prediction: Prediction, iou_type: IouType) -> Prediction:
+    """Only objects that can overlap something."""
+    if iou_type == "segm":
+        return prediction[area(rles_of(prediction)) > 0]
+    assert prediction.boxes is not None
+    return prediction[(prediction.boxes[:, 2:] > prediction.boxes[:, :2]).all(1)]
+
+
+def rles_of(prediction: Prediction) -> list[Rle]:
+    return [] if prediction.masks is None else to_rles(prediction.masks)
 
 
 def labels_of(prediction: Prediction) -> Iterable[int]:

@@ -83,7 +83,7 @@ def pair(name: str, photos: list[Tensor], args: argparse.Namespace) -> Pair:
 def _detector_pair(name: str, photos: list[Tensor], args: argparse.Namespace) -> Pair:
     row = DETECTORS[name]
     theirs: Any = twin_of(row, args)
-    floats = their_images(RawBatch(photos[:2], []))
+    floats = their_images(RawBatch(photos, []))
     _settle(theirs, floats)
     spread_logits(theirs, floats)
     _still(theirs)
@@ -111,7 +111,11 @@ def _detector_pair(name: str, photos: list[Tensor], args: argparse.Namespace) ->
 
 @torch.no_grad()
 def _settle(theirs: nn.Module, images: list[Tensor]) -> None:
-    """Batch norm's statistics from these images, all of them; boxes of FCOS and RetinaNet that are not empty."""
+    """Batch norm's statistics from these images, all of them; boxes of FCOS and RetinaNet that are not empty.
+
+    From all that are asked about: on another photo all scores of a random network may be 1, and which boxes are kept
+    is then chance.
+    """
     norms = [module for module in theirs.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.train()
