@@ -32,7 +32,13 @@ from vision_tasks.training.splits import read_parts, splits_of
 from vision_tasks.training.truth import metrics_for
 
 SCORE = 0.3
-_WORDS = {"bbox": "AP", "segm": "mask AP", "semantic": "mIoU", "panoptic": "PQ"}
+_NUMBERS = {
+    "bbox": {"AP": "AP", "AP50": "AP50"},
+    "segm": {"AP": "mask AP", "AP50": "mask AP50"},
+    "semantic": {"mIoU": "mIoU", "pixel_accuracy": "pixels"},
+    "panoptic": {"PQ": "PQ"},
+}
+"""Of each kind the metric's numbers that are shown, and as what."""
 
 
 def report(args: argparse.Namespace) -> int:
@@ -40,7 +46,7 @@ def report(args: argparse.Namespace) -> int:
     speeds = ["exact", *(speed for speed in args.speeds if speed not in ("plain", "exact"))]
     print(f"\nby the annotations, and by what exact says (objects of {SCORE} or more); in per cent")
     titles = [*speeds, *(f"{speed}/exact" for speed in speeds[1:])]
-    print(f"{'checkpoint':<24s}{'images':>7s}  {'number':<8s}" + "".join(f"{title:>12s}" for title in titles))
+    print(f"{'checkpoint':<24s}{'images':>7s}  {'number':<10s}" + "".join(f"{title:>12s}" for title in titles))
     for path in args.checkpoints:
         model = vt.load(path).eval()
         records = validation(path, model, args.data_val)
@@ -48,10 +54,10 @@ def report(args: argparse.Namespace) -> int:
         found = {speed: answers(model, speed, images, args.device) for speed in speeds}
         numbers = {speed: by_annotations(model, records, found[speed], targets) for speed in speeds}
         apart = [by_exact(found["exact"], found[speed]) for speed in speeds[1:]]
-        for kind in numbers["exact"]:
-            row = [numbers[speed][kind] for speed in speeds] + [by_kind[kind] for by_kind in apart]
+        for title in numbers["exact"]:
+            row = [numbers[speed][title] for speed in speeds] + [by_title[title] for by_title in apart]
             print(
-                f"{path.parent.name + '/' + path.name:<24s}{len(images):7d}  {_WORDS[kind]:<8s}"
+                f"{path.parent.name + '/' + path.name:<24s}{len(images):7d}  {title:<10s}"
                 + "".join(f"{100 * value:12.2f}" for value in row),
                 flush=True,
             )
@@ -90,8 +96,8 @@ def answers(model: VisionModel, speed: str, images: list[Tensor], device: str) -
 def by_annotations(
     model: VisionModel, records: Records, found: list[Prediction], targets: list[Target]
 ) -> dict[str, float]:
-    """The main number of each kind, 0..1."""
-    numbers = {}
+    """The numbers shown, 0..1."""
+    numbers: dict[str, float] = {}
     for judge in metrics_for(model, records, "val"):
         if judge.kind == "panoptic":
             judge.update(*panoptic_pairs(found, targets, model.panoptic.void if model.panoptic else ()))
@@ -99,8 +105,7 @@ def by_annotations(
             judge.update(found, [target.image_id for target in targets])
         else:
             judge.update(found, targets)
-        summary = judge.summary()
-        numbers[judge.kind] = summary.numbers[summary.main]
+        numbers |= shown(judge.kind, judge.summary().numbers)
     return numbers
 
 
@@ -110,11 +115,17 @@ def by_exact(exact: list[Prediction], found: list[Prediction]) -> dict[str, floa
     kinds: tuple[IouType, ...] = ("bbox", "segm")
     for kind, there in zip(kinds, (exact[0].boxes, exact[0].masks), strict=True):
         if there is not None:
-            numbers[kind] = judged(exact, found, SCORE, kind)["AP"]
+            numbers |= shown(kind, judged(exact, found, SCORE, kind))
     if exact[0].semantic is not None:
-        numbers["semantic"] = map_likeness(exact, found)[1]
+        pixels, miou = map_likeness(exact, found)
+        numbers |= shown("semantic", {"mIoU": miou, "pixel_accuracy": pixels})
     if exact[0].panoptic is not None:
         metric = PanopticMetric(exact[0].panoptic.categories)
         metric.update([p.panoptic for p in found if p.panoptic], [p.panoptic for p in exact if p.panoptic])
-        numbers["panoptic"] = metric.compute()["PQ"]
+        numbers |= shown("panoptic", metric.compute())
     return numbers
+
+
+def shown(kind: str, numbers: dict[str, float]) -> dict[str, float]:
+    """Of a kind's numbers those in the table, by their title there."""
+    return {title: numbers[name] for name, title in _NUMBERS[kind].items()}
