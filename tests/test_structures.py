@@ -135,3 +135,18 @@ def test_moving_to_a_device_leaves_the_rest() -> None:
     moved = target.to("cpu")
     assert (moved.image_id, moved.size, moved.masks) == (4, (5, 6), target.masks)
     assert prediction().to("cpu").masks is not None
+
+
+def test_a_prediction_is_a_sequence_of_objects_and_says_what_it_is() -> None:
+    categories = Categories.of(["cat", "dog"])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    found = Prediction((10, 20), categories, torch.rand(6, 4), torch.tensor([0, 1, 0, 1, 0, 1]), scores)
+    assert [float(one.scores[0]) for one in found if one.scores is not None] == scores.tolist()
+    assert len(found[0]) == len(found[-1]) == 1
+    assert torch.equal(found[-1].scores, scores[5:])  # type: ignore[arg-type]
+    with pytest.raises(IndexError, match="no object 6 of 6"):
+        found[6]
+    assert str(found) == "Prediction(10×20, 6 objects: cat 0.90, dog 0.80, cat 0.70, dog 0.60, cat 0.50, ...)"
+    assert str(found[:0]) == "Prediction(10×20, 0 objects)"
+    maps = Prediction((10, 20), categories, semantic=torch.zeros(10, 20, dtype=torch.int16))
+    assert repr(maps) == "Prediction(10×20, semantic)"

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from vision_tasks.inference.connectors import to_coco, to_labelme, to_pandas, to_supervision
     from vision_tasks.inference.frames import Frame
     from vision_tasks.inference.predictor import Predictor
+    from vision_tasks.inference.sources.opening import open_sources
     from vision_tasks.inference.tracking.registry import TRACKERS, create_tracker
     from vision_tasks.models.checkpoint import load, save
     from vision_tasks.models.registry import MODELS, create_model, list_models
     from vision_tasks.structures import Batch, Categories, Masks, Prediction, Target
+    from vision_tasks.visualize.drawing import draw
+    from vision_tasks.visualize.tracks import Trails
 
 _WHERE = {
     "VisionTasksError": "vision_tasks.errors",
     "Frame": "vision_tasks.inference.frames",
     "Predictor": "vision_tasks.inference.predictor",
     "TRACKERS": "vision_tasks.inference.tracking.registry",
+    "open_sources": "vision_tasks.inference.sources.opening",
+    "Trails": "vision_tasks.visualize.tracks",
+    "draw": "vision_tasks.visualize.drawing",
     "create_tracker": "vision_tasks.inference.tracking.registry",
     "to_coco": "vision_tasks.inference.connectors",
     "to_labelme": "vision_tasks.inference.connectors",
@@ -54,13 +60,16 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Target",
+    "Trails",
     "VisionTasksError",
     "__version__",
     "create_model",
     "create_tracker",
+    "draw",
     "list_models",
     "load",
     "metrics",
+    "open_sources",
     "save",
     "to_coco",
     "to_labelme",

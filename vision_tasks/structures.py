@@ -8,7 +8,7 @@ Sizes are always (height, width).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -137,9 +137,11 @@ class Panoptic:
 
 _ROWS = ("boxes", "labels", "scores", "masks", "track_ids", "embeddings")
 """Fields of a prediction with one row an object."""
+_NAMED = 5
+"""Objects that a prediction names when it is printed."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Prediction:
     """What a model says about one image, on that image's own grid.
 
@@ -176,8 +178,29 @@ class Prediction:
         """Number of objects."""
         return 0 if self.boxes is None else len(self.boxes)
 
-    def __getitem__(self, index: Tensor | slice | Sequence[int]) -> Prediction:
-        """The objects at these indices, in this slice, or where this (N,) bool tensor is true."""
+    def __iter__(self) -> Iterator[Prediction]:
+        """Each object as a prediction of its own."""
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        """In a line: the size, the first objects, and what else there is."""
+        objects = ""
+        if self.labels is not None:
+            names, some = self.categories.names, self.labels[:_NAMED].tolist()
+            scores = [""] * len(some) if self.scores is None else [f" {s:.2f}" for s in self.scores[:_NAMED].tolist()]
+            words = [f"{names[label]}{score}" for label, score in zip(some, scores, strict=True)]
+            objects = f": {', '.join([*words, *(['...'] if len(self) > _NAMED else [])])}" if words else ""
+        fields = ("masks", "semantic", "panoptic", "track_ids", "embeddings")
+        more = "".join(f", {name}" for name in fields if getattr(self, name) is not None)
+        count = "" if self.boxes is None else f", {len(self)} object{'' if len(self) == 1 else 's'}{objects}"
+        return f"Prediction({self.size[0]}×{self.size[1]}{count}{more})"
+
+    def __getitem__(self, index: int | Tensor | slice | Sequence[int]) -> Prediction:
+        """The objects at this index or these, in this slice, or where this (N,) bool tensor is true."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"there is no object {index} of {len(self)}")
+            index = [index % len(self)]
         if isinstance(index, slice):
             index = torch.arange(len(self))[index]
         chosen = _as_index(index)

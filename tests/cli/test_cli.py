@@ -255,10 +255,16 @@ def test_as_a_program(checkpoint: Path, tmp_path: Path) -> None:
 def test_originals_are_never_overwritten_nor_drawings_read(cli, checkpoint: Path, tmp_path: Path) -> None:
     make_images(tmp_path / "photos", "a.jpg", "b.png")
     before = (tmp_path / "photos" / "a.jpg").read_bytes()
+    (tmp_path / "photos" / "predictions.jsonl").write_text("of an earlier run")
     done = cli("predict", checkpoint, tmp_path / "photos", "--out", tmp_path / "photos")
     assert done.code == 2
     assert "another --out" in done.err
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == before
+    assert (tmp_path / "photos" / "predictions.jsonl").read_text() == "of an earlier run"
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.jpg").symlink_to(tmp_path / "photos" / "a.jpg")
+    assert cli("predict", checkpoint, tmp_path / "links", "--out", tmp_path / "links").code == 2
+    assert (tmp_path / "links" / "a.jpg").is_symlink()
     for _ in range(2):  # the second time, the first time's drawings lie below the source
         done = cli("predict", checkpoint, tmp_path / "photos", "--out", tmp_path / "photos" / "drawn", "--threshold", 0)
         assert done.code == 0

@@ -76,7 +76,7 @@ def test_a_video_is_drawn_and_told_frame_by_frame(predict, checkpoint: Path, tmp
     code, said, _ = predict(checkpoint, video, "--out", out, "--threshold", 0.1, "--format", "jsonl,csv")
     assert code == 0
     assert "12 images" in said
-    assert "frames/s; each stage alone: decode" in said
+    assert "what each stage could do alone: decode" in said
     assert {p.name for p in out.iterdir()} == {"a film.mp4", "predictions.jsonl", "predictions.csv"}
     lines = lines_of(out)
     assert [line["frame"] for line in lines] == list(range(12))
@@ -109,9 +109,11 @@ def test_every_third_frame_of_two_videos_and_a_picture(predict, checkpoint: Path
 def test_tracks_have_numbers_that_stay(predict, checkpoint: Path, tmp_path: Path) -> None:
     video, out = write_video(tmp_path / "film.mp4"), tmp_path / "out"
     options = ("--track", "sort", "--track-option", "min_hits=1", "--threshold", 0.05, "--format", "jsonl,mot")
-    code, _, said = predict(checkpoint, video, "--out", out, *options)
-    assert code == 0, said
+    code, said, told = predict(checkpoint, video, "--out", out, *options)
+    assert code == 0, told
     lines = lines_of(out)
+    assert f" on {len({o['track_id'] for line in lines for o in line['objects']})} tracks" in said
+    assert "A track begins at a score of 0.5; --track-option threshold=0.2" in said
     ids = [{o["track_id"] for o in line["objects"]} for line in lines]
     assert ids[5]
     assert any(one & two for one, two in itertools.pairwise(ids)), "someone is seen twice"

@@ -225,6 +225,14 @@ def test_a_checkpoint_is_as_good_as_its_model(predictor: vt.Predictor, tmp_path:
         ({"threshold": float("nan")}, "threshold must be"),
         ({"speed": "warp"}, "speed must be one of exact"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": True}, "batch_size must be at least 1, or 'auto', not True"),
+        ({"tile": "640"}, "tile must be a whole number of pixels, or .height, width., not '640'"),
+        ({"tile": 64.5}, "tile must be a whole number"),
+        ({"tile": 64, "overlap": float("nan")}, "overlap must be a number of pixels"),
+        ({"tile": 64, "overlap": float("inf")}, "overlap must be a number of pixels"),
+        ({"scales": 1.5}, "scales must be a list of factors"),
+        ({"categories": "person"}, "categories must be a list of names"),
+        ({"categories": []}, "categories must be a list of names, at least one"),
         ({"device": "gpu"}, "device 'gpu' cannot be used.*device='auto'"),
         ({"model": "nothing.ckpt"}, "There is no weight file nothing.ckpt"),
     ],
@@ -249,6 +257,11 @@ def test_bad_options(options: dict[str, Any], message: str, predictor: vt.Predic
         (torch.zeros(5, 5), r"must be \(C, H, W\)"),
         (torch.zeros(2, 5, 5), r"\(3, H, W\)"),
         (torch.zeros(3, 5, 5, dtype=torch.int32), "int32"),
+        (torch.full((3, 5, 5), 200.0), r"must be in 0\.\.1. Divide it by 255"),
+        (torch.full((3, 5, 5), float("nan")), r"must be in 0\.\.1"),
+        ("film.mp4", r"not one image.*predictor.stream"),
+        (".", r"not one image.*predictor.stream"),
+        ("http://somewhere/x.jpg", r"not one image.*predictor.stream"),
     ],
 )
 def test_what_is_no_image(image: Any, message: str, predictor: vt.Predictor) -> None:
@@ -260,5 +273,5 @@ def test_a_file_that_is_no_image_is_named(predictor: vt.Predictor, tmp_path: Pat
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(vt.VisionTasksError, match=r"x\.png: not an image"):
         predictor(tmp_path / "x.png")
-    with pytest.raises(vt.VisionTasksError, match="is a folder"):
+    with pytest.raises(vt.VisionTasksError, match=r"is not one image\. For folders"):
         predictor(tmp_path)

@@ -116,6 +116,8 @@ def predict(
     batch_size: Annotated[str, typer.Option(help="images at once; auto: as many as a GPU holds")] = "auto",
     device: Device = "auto",
     every: Annotated[int, typer.Option(min=1, help="take every n-th frame of a video")] = 1,
+    start: Annotated[float | None, typer.Option(min=0, help="of videos, from this second on")] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="of videos, before this second")] = None,
     codec: Annotated[str, typer.Option(help="of drawn videos: h264, vp9, av1 or mpeg4")] = "h264",
     audio: Annotated[bool, typer.Option(help="drawn videos keep the sound")] = True,
     tile: Annotated[
@@ -139,7 +141,7 @@ def predict(
 
     request = Request(
         checkpoint, sources, out, threshold, form, draw, show, track, track_options or [], speed, batch_size, device,
-        every, codec, audio, tile, overlap, flip, scales, merge, fuse, categories,
+        every, start, end, codec, audio, tile, overlap, flip, scales, merge, fuse, categories,
     )  # fmt: skip
     raise typer.Exit(run(request))
 

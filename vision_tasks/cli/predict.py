@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,6 +48,8 @@ class Request:
     batch_size: str
     device: str
     every: int
+    start: float | None
+    end: float | None
     codec: str
     audio: bool
     tile: int | None
@@ -72,20 +74,23 @@ def run(request: Request) -> int:
     def tell(problem: str) -> None:
         if problem not in told:  # sources may be opened twice
             told.add(problem)
-            screen.print(f"skipped: {problem}", style="yellow", markup=False, emoji=False)
+            screen.print(f"problem: {problem}", style="yellow", markup=False, emoji=False)
 
     # Before the model is read, which takes seconds: a mistyped path is told at once.
     sources = _sources(request, 3, tell)
     show = _window() if request.show else None
 
     from vision_tasks.cli.predict_report import Bar, Report
-    from vision_tasks.inference.drawn import Drawn
+    from vision_tasks.inference.drawn import Drawn, check_out
     from vision_tasks.inference.outputs.registry import open_outputs
     from vision_tasks.inference.streaming import trackers_of
     from vision_tasks.inference.threads import StageTimes
+    from vision_tasks.inference.tracking.registry import create_tracker
 
     trackers = trackers_of(request.track or None, **tracker_options)
     out = request.out if request.draw else None
+    for source in sources if out is not None else ():
+        check_out(request.out, source)
     times = StageTimes()
     drawn = Drawn(out, request.threshold, request.codec, audio=request.audio, show=show, times=times)
     predictor = _predictor(request, share, batch_size, scales)
@@ -102,24 +107,33 @@ def run(request: Request) -> int:
         drawn,
         Bar(sources, screen, share.rank == 0) as bar,
     ):
-        last = _work(
-            parts, predictor, trackers, drawn if out or show or "sheet" in forms else None, outputs, bar, times
-        )
+        wanted = drawn if out or show or "sheet" in forms else None
+        tally = _work(parts, predictor, trackers, wanted, outputs, bar, times)
     seconds = time.perf_counter() - start
     for remark in drawn.problems:
         screen.print(f"note: {remark}", style="yellow", markup=False, emoji=False)
     problems = [problem for source in sources for problem in source.problems]
-    if share.alone and not outputs.frames and not drawn.stopped:
+    numbers = share.totals([outputs.frames, outputs.objects, len(tally.tracks), len(problems)])
+    if not numbers[0] and not drawn.stopped:
         first = f" The first problem: {problems[0]}" if problems else ""
         raise VisionTasksError(f"Nothing could be read of {', '.join(request.sources)}.{first}")
-    share.wait_for_all()
     if share.rank == 0:
-        report = Report(request, predictor, outputs.frames, problems)
-        report.say_written([*_merged(outputs, forms, request.out, share), *drawn.written], outputs.objects)
-        report.say_pace(times, seconds, any(source.kind != "images" for source in sources))
-        if last is not None:
-            report.say_speed(times, last)
+        report = Report(request, predictor, *numbers)
+        report.say_written([*_merged(outputs, forms, request.out, share), *drawn.written])
+        if request.track:
+            report.say_tracks(create_tracker(request.track, **tracker_options))
+        report.say_pace(times, seconds, outputs.frames, any(source.kind != "images" for source in sources))
+        if tally.last is not None:
+            report.say_speed(times, tally.last)
     return 1 if problems else 0
+
+
+@dataclass
+class _Tally:
+    """What came by: the last frame, and every track as (number of its source, id)."""
+
+    last: Frame | None = None
+    tracks: set[tuple[int, int]] = field(default_factory=set)
 
 
 def _work(
@@ -130,27 +144,30 @@ def _work(
     outputs: Outputs,
     bar: Bar,
     times: StageTimes,
-) -> Frame | None:
-    """Predict the sources; draw and write on a thread of its own. Gives the last frame."""
+) -> _Tally:
+    """Predict the sources; draw and write on a thread of its own."""
     from vision_tasks.inference.streaming import predict_sources
     from vision_tasks.inference.threads import Behind
+
+    tally = _Tally()
 
     def finish(item: tuple[int, Source, Frame, Prediction]) -> None:
         number, source, frame, prediction = item
         picture = drawn.add(source, frame, prediction) if drawn is not None else None
         with times.measure("write"):
             outputs.add(frame, prediction, order=(number, frame.index), drawn=picture)
+        if prediction.track_ids is not None:
+            tally.tracks.update((number, track) for track in prediction.track_ids.tolist())
         bar.advance()
 
-    last: Frame | None = None
     with Behind(finish, _WAITING) as behind:
         for number, source in parts:
             with contextlib.closing(predict_sources(predictor, [source], trackers, times=times)) as found:
-                for last, prediction in found:
-                    behind.put((number, source, last, prediction))
+                for tally.last, prediction in found:
+                    behind.put((number, source, tally.last, prediction))
                     if drawn is not None and drawn.stopped:
-                        return last
-    return last
+                        return tally
+    return tally
 
 
 def _window() -> Callable[[np.ndarray], bool]:
@@ -208,7 +225,7 @@ def _factors(scales: str) -> tuple[float, ...]:
 def _sources(request: Request, channels: int, tell: Callable[[str], None]) -> list[Source]:
     from vision_tasks.inference.sources.opening import open_sources
 
-    return open_sources(request.sources, channels, request.out, tell, request.every)
+    return open_sources(request.sources, channels, request.out, tell, request.every, request.start, request.end)
 
 
 def _parts(sources: Sequence[Source], share: Share) -> list[tuple[int, Source]]:

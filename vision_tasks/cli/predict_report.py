@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vision_tasks.inference.frames import Frame, Source
     from vision_tasks.inference.predictor import Predictor
     from vision_tasks.inference.threads import StageTimes
+    from vision_tasks.inference.tracking.base import Tracker
     from vision_tasks.structures import Prediction
 
 _WORTH_SAYING = 5.0
@@ -55,17 +56,22 @@ class Report:
     """The words at the end.
 
     Args:
-        request: what was asked for. predictor: who did it. frames: that were predicted. problems: that were met.
+        request: what was asked for. predictor: who did it.
+        frames, objects, tracks, problems: how many there were, in all processes.
     """
 
-    def __init__(self, request: Request, predictor: Predictor, frames: int, problems: Sequence[str]) -> None:
-        self._request, self._predictor, self._frames, self._problems = request, predictor, frames, problems
+    def __init__(
+        self, request: Request, predictor: Predictor, frames: int, objects: int, tracks: int, problems: int
+    ) -> None:
+        self._request, self._predictor = request, predictor
+        self._frames, self._objects, self._tracks, self._problems = frames, objects, tracks, problems
 
-    def say_written(self, written: Sequence[str], objects: int) -> None:
+    def say_written(self, written: Sequence[str]) -> None:
         """What there is now, and what to do if that is nothing."""
-        finds = self._predictor.model.head_of("objects") is not None
+        finds, objects = self._predictor.model.head_of("objects") is not None, self._objects
         found = f", {objects} objects" if finds else ""
-        say(f"{self._frames} images{found}: {self._request.out}")
+        tracked = f" on {self._tracks} tracks" if self._request.track else ""
+        say(f"{self._frames} images{found}{tracked}: {self._request.out}")
         say("Written: " + (", ".join(written) or "nothing") + ".")
         if finds and not objects and self._frames:
             say(
@@ -73,14 +79,20 @@ class Report:
                 "per category."
             )
         if self._problems:
-            say(f"{len(self._problems)} could not be read (see above).")
+            say(f"{self._problems} could not be read, or not wholly (see above).")
 
-    def say_pace(self, times: StageTimes, seconds: float, always: bool) -> None:
-        """Frames per second, of the whole and of each stage, which overlap."""
-        if not self._frames or (seconds < 2 and not always):
+    def say_tracks(self, tracker: Tracker) -> None:
+        """What it takes to begin a track: objects that score less, and that no track takes up, are left out."""
+        option, score = tracker.first_threshold
+        less = max(0.1, score - 0.3)
+        say(f"A track begins at a score of {score:.3g}; --track-option {option}={less:.2g} begins more.")
+
+    def say_pace(self, times: StageTimes, seconds: float, frames: int, always: bool) -> None:
+        """Frames per second of this process's part, of the whole and of each stage, which overlap."""
+        if not frames or (seconds < 2 and not always):
             return
         stages = ", ".join(f"{stage} {rate:.3g}" for stage, rate in times.summary().items())
-        say(f"{self._frames / seconds:.1f} frames/s; each stage alone: {stages}.")
+        say(f"{frames / seconds:.1f} frames/s in all; what each stage could do alone: {stages}.")
 
     def say_speed(self, times: StageTimes, frame: Frame) -> None:
         """What `--speed fast` would give, measured on one frame, where it would help."""

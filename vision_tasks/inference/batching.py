@@ -39,7 +39,7 @@ class Batching:
     """
 
     def __init__(self, size: int | Literal["auto"], device: torch.device) -> None:
-        if size != "auto" and (not isinstance(size, int) or size < 1):
+        if size != "auto" and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise VisionTasksError(f"batch_size must be at least 1, or 'auto', not {size!r}.")
         self._device = device
         self.size: int | None = size if size != "auto" else 1 if device.type != "cuda" else None

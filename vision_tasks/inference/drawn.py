@@ -81,10 +81,8 @@ class Drawn:
         if source is not self._source:
             self._finish()
             self._source = source
-        if self.out is not None and Path(frame.source).resolve().parent == self.out.resolve():
-            raise VisionTasksError(
-                f"{self.out} holds what is to be predicted: drawn files could overwrite it. Choose another --out."
-            )
+            if self.out is not None:
+                check_out(self.out, source)
         with self._times.measure("draw"):
             picture = self._picture(source, frame, prediction)
         if self.out is not None and source.kind == "images":
@@ -144,3 +142,11 @@ class Drawn:
 
     def __exit__(self, *rest: object) -> None:
         self.close()
+
+
+def check_out(out: Path, source: Source) -> None:
+    """Raise `VisionTasksError` if a source's own files lie where drawn ones are to go."""
+    if out.resolve() in {folder.resolve() for folder in source.folders}:
+        raise VisionTasksError(
+            f"{out} holds what is to be predicted: drawn files could overwrite it. Choose another --out."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,11 @@ class Source(ABC):
     length: int | None = None
     rate: float | None = None
     problems: list[str]
+
+    @property
+    def folders(self) -> set[Path]:
+        """Of the files that it reads, as they are named, where they are known; nothing may be written there."""
+        return set()
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

@@ -29,6 +29,7 @@ def to_tensor(image: Any, channels: int = 3) -> Tensor:
         VisionTasksError: an unreadable file, or a form that is none of these.
     """
     if isinstance(image, (str, Path)):
+        _check_is_one_image(image)
         image = read_image(image, channels=channels)
     elif isinstance(image, Image.Image):
         image = _pil_pixels(ImageOps.exif_transpose(image), channels)
@@ -48,7 +49,28 @@ def to_tensor(image: Any, channels: int = 3) -> Tensor:
         raise VisionTasksError(f"An image must be a path, PIL image, array or tensor, not a {type(image).__name__}.")
     if tensor.ndim != 3:
         raise VisionTasksError(f"A tensor must be (C, H, W), not {tuple(tensor.shape)}.")
+    if tensor.is_floating_point():
+        check_unit(tensor)
     return _with_channels(tensor, channels)
+
+
+def _check_is_one_image(path: str | Path) -> None:
+    """Raise `VisionTasksError` for what is rather a source of many."""
+    from vision_tasks.inference.sources.files import VIDEO_ENDINGS
+
+    address = isinstance(path, str) and "://" in path
+    if address or Path(path).is_dir() or Path(path).suffix.lower() in (*VIDEO_ENDINGS, ".zip"):
+        raise VisionTasksError(
+            f"{path} is not one image. For folders, archives, videos and addresses use predictor.stream(...), which "
+            "yields a frame and its prediction, one after another."
+        )
+
+
+def check_unit(image: Tensor) -> None:
+    """Raise `VisionTasksError` for a tensor of floats that is not in 0..1."""
+    low, high = (bound.item() for bound in image.aminmax()) if image.numel() else (0, 0)
+    if not (low >= 0 and high <= 1):  # also if it is not a number
+        raise VisionTasksError("A tensor of floats must be in 0..1. Divide it by 255, or give it as uint8.")
 
 
 def _with_channels(image: Tensor, wanted: int) -> Tensor:

@@ -92,6 +92,8 @@ class Predictor:
         if overlap is not None and tile is None:
             raise VisionTasksError("overlap is that of tiles: give tile=1024, say, as well.")
         tiling = None if tile is None else Tiling.of(tile, overlap)
+        if isinstance(scales, (str, int, float)) or not all(isinstance(scale, (int, float)) for scale in scales):
+            raise VisionTasksError(f"scales must be a list of factors, such as (0.75, 1, 1.25), not {scales!r}.")
         self.looks = Looks(flip, tuple(scales), tiling, self.batching.size or 1, whole, merge=merge, fuse=fuse)
         tiles = Batching(batch_size, self.device)
         Looking(Ensemble(given, weights), self.looks, tiles)  # complains before models are made ready, which takes time
@@ -128,7 +130,14 @@ class Predictor:
         return self.predict([to_tensor(source, self.channels)])[0]
 
     def stream(
-        self, source: Any, track: str | Tracker | None = None, ahead: int = 4, **options: Any
+        self,
+        source: Any,
+        track: str | Tracker | None = None,
+        every: int = 1,
+        start: float | None = None,
+        end: float | None = None,
+        ahead: int = 4,
+        **options: Any,
     ) -> Generator[tuple[Frame, Prediction], None, None]:
         """Frames and their predictions, one after another, holding no more than a few, however long the video.
 
@@ -137,6 +146,7 @@ class Predictor:
                 PIL image or tensor; a list, or anything that yields these (docs/video.md).
             track: give objects numbers that stay from frame to frame (`Prediction.track_ids`): "bytetrack", "sort",
                 "ocsort", or a tracker of your own (docs/tracking.md).
+            every, start, end: of videos, only every n-th frame, from and before these seconds.
             ahead: frames that are decoded, on a thread of their own, before they are asked for.
             options: of the tracker.
 
@@ -149,7 +159,7 @@ class Predictor:
         from vision_tasks.inference.streaming import predict_sources, trackers_of
 
         trackers = trackers_of(track, **options)
-        sources = open_sources(source if isinstance(source, (list, tuple)) else [source], self.channels)
+        sources = open_sources(source, self.channels, every=every, start=start, end=end)
         return predict_sources(self, sources, trackers, ahead)
 
     def predict(
@@ -231,6 +241,8 @@ def _labels_of(names: Sequence[str], model: VisionModel) -> Tensor:
     head = model.head_of("objects")
     if head is None:
         raise VisionTasksError("categories chooses among objects, and this model finds none: it draws maps.")
+    if isinstance(names, str) or not names:
+        raise VisionTasksError(f"categories must be a list of names, at least one, not {names!r}.")
     known = [name.casefold() for name in head.categories.names]
     for name in names:
         if name.casefold() not in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -57,22 +58,25 @@ class Share:
             return wanted
         return f"cuda:{self.local_rank % torch.cuda.device_count()}"
 
-    def wait_for_all(self) -> None:
-        """Return when every process has come here.
+    def totals(self, numbers: Sequence[int]) -> list[int]:
+        """Sums over all processes; returns when every process has come here.
 
         Raises:
             VisionTasksError: another one ended without coming here.
         """
         if self.alone:
-            return
+            return list(numbers)
+        import torch
         import torch.distributed as dist
 
         if not dist.is_initialized():
             dist.init_process_group("gloo", timeout=_PATIENCE)
+        sums = torch.tensor(numbers, dtype=torch.int64)
         try:
-            dist.barrier()
+            dist.all_reduce(sums)
         except RuntimeError as error:
             raise VisionTasksError(
                 f"Another of the {self.ranks} processes ended before its part was done (see its own words). What the "
                 "others found lies in files ending in .partN; start again to have all."
             ) from error
+        return [int(number) for number in sums]

@@ -43,7 +43,7 @@ def trackers_of(track: str | Tracker | None, **options: Any) -> Trackers:
         create_tracker(track, **options)  # mistakes are told before anything is read
         return lambda source: create_tracker(track, **({"rate": source.rate} if source.rate else {}) | options)
     if options:
-        raise VisionTasksError(f"{', '.join(options)}: options of a tracker, but track names none.")
+        raise VisionTasksError(f"{', '.join(options)}: no such option; trackers have more, but track names none.")
 
     def given(_: Source) -> Tracker | None:
         if track is not None:

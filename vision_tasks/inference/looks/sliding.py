@@ -53,7 +53,12 @@ class Tiling:
 
         overlap: pixels, or, below 1, a part of the tile's shorter side.
         """
-        size = (tile, tile) if isinstance(tile, int) else (int(tile[0]), int(tile[1]))
+        sides = (tile, tile) if isinstance(tile, int) else tile
+        if not (isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(side, int) for side in sides)):
+            raise VisionTasksError(f"tile must be a whole number of pixels, or (height, width), not {tile!r}.")
+        if overlap is not None and not (isinstance(overlap, (int, float)) and math.isfinite(overlap)):
+            raise VisionTasksError(f"overlap must be a number of pixels, or a part below 1, not {overlap!r}.")
+        size = (sides[0], sides[1])
         part = 0.25 if overlap is None else overlap
         overlap = int(part * min(size)) if 0 <= part < 1 else math.floor(part)
         return cls(size, overlap, overlap // 2 if blend is None else blend)

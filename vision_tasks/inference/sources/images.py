@@ -20,7 +20,7 @@ from vision_tasks.data.image_errors import ImageError, ImageTooLargeError, Image
 from vision_tasks.data.images import read_image
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame
-from vision_tasks.inference.pixels import to_tensor
+from vision_tasks.inference.pixels import check_unit, to_tensor
 from vision_tasks.inference.sources.names import Names, numbered
 from vision_tasks.inference.sources.problems import TellingSource
 
@@ -61,6 +61,12 @@ class ImageSource(TellingSource):
             return
         with open_zip(self._archive) as archive:
             yield from self._frames(archive)
+
+    @property
+    def folders(self) -> set[Path]:
+        """Of its picture files, or of its archive."""
+        files = [self._archive] if self._archive is not None else [p.content for p in self._pictures]
+        return {file.parent for file in files if isinstance(file, Path)}
 
     def part(self, rank: int, ranks: int) -> ImageSource | None:
         """Every `ranks`-th picture from `rank` on."""
@@ -154,8 +160,7 @@ def pixels_of(image: Any, channels: int) -> np.ndarray:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    if not bool(torch.isfinite(tensor).all()) or bool((tensor < 0).any()) or bool((tensor > 1).any()):
-        raise VisionTasksError("A tensor of floats must be in 0..1. Divide it by 255, or give it as uint8.")
+    check_unit(tensor)
     coarse = tensor * 255
     if bool(((coarse - coarse.round()).abs() < 1e-3).all()):
         return coarse.round().to(torch.uint8)

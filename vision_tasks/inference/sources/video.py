@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame
@@ -77,6 +78,11 @@ class VideoSource(TellingSource):
             self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         self.rate = None if self._own_rate is None else self._own_rate / every
         self.length = self._expected()
+
+    @property
+    def folders(self) -> set[Path]:
+        """The folder of its file, if it is one."""
+        return {Path(self._file).parent} if isinstance(self._file, str) and Path(self._file).is_file() else set()
 
     def __iter__(self) -> Iterator[Frame]:
         damage = Damage()

@@ -80,6 +80,11 @@ class Tracker(ABC):
     def low_threshold(self) -> float:
         """Detections with lower scores are of no use to it; it wants all others."""
 
+    @property
+    def first_threshold(self) -> tuple[str, float]:
+        """The option that says what begins a track, and the least score that does."""
+        return "threshold", self.low_threshold
+
     @abstractmethod
     def _begun(self, found: Detections, detections: np.ndarray) -> Tracks:
         """A table of new tracks, one for each of these detections (K,)."""

@@ -72,6 +72,11 @@ class ByteTrack(Tracker):
         return self.threshold
 
     @property
+    def first_threshold(self) -> tuple[str, float]:
+        """`new_threshold`."""
+        return "new_threshold", self.high_threshold + 0.1 if self.new_threshold is None else self.new_threshold
+
+    @property
     def longest_loss(self) -> float:
         """`buffer` in frames of the source's own rate."""
         return int(self.rate / 30 * self.buffer)

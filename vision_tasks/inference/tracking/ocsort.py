@@ -81,6 +81,11 @@ class OcSort(Tracker):
         return min(0.1, self.threshold) if self.low_scores else self.threshold
 
     @property
+    def first_threshold(self) -> tuple[str, float]:
+        """`threshold`."""
+        return "threshold", self.threshold
+
+    @property
     def longest_loss(self) -> float:
         """`max_age`."""
         return self.max_age
