@@ -71,11 +71,14 @@ def test_truth_that_ends_before_the_tracks(folders):
     ("arguments", "message"),
     [
         (("train", "results/A.txt"), "no results of B"),
+        (("train", "other"), "results are of C, and the truth of A, B"),
         (("nowhere", "results"), "is not there"),
         (("results", "train/A/nothing"), "is not there"),
     ],
 )
 def test_what_is_refused(folders, arguments, message):
+    (folders / "other").mkdir()
+    (folders / "results/C.txt").rename(folders / "other/C.txt")
     done = run(*(folders / part for part in arguments))
     assert isinstance(done.exception, VisionTasksError)
     assert message in str(done.exception)

@@ -454,6 +454,8 @@ def test_hardware_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_codecs, "_works", lambda encoder: False)
     with pytest.raises(VisionTasksError, match=r"'h264_nvenc' needs hardware or a driver.*available here: mpeg4"):
         find_codec("h264_nvenc")
+    with pytest.raises(VisionTasksError, match=r"no video codec 'h265'; available here: mpeg4$"):
+        default_ending("h265")
     monkeypatch.setattr(video_codecs, "_works", lambda encoder: True)
     assert find_codec("h264_nvenc").encoder == "h264_nvenc"
 

@@ -185,6 +185,7 @@ def test_frames_after_the_last_truth(tmp_path):
         (line(1, 1, 0, kind=44), "", {}, "class 44"),
         (line(1, 1, 0), "", {"rules": "mot71"}, "mot16, mot17, mot20, plain"),
         (line(1, 1, 0), "", {"category": 3}, "plain"),
+        (line(1, 1, 0), "", {"category": 1}, "plain"),
     ],
 )
 def test_what_is_refused(tmp_path, truth, result, options, message):
@@ -215,3 +216,13 @@ def test_long_sequences_need_little_memory(tmp_path):
     tracemalloc.stop()
     assert (numbers["HOTA"], numbers["IDF1"], numbers["MOTA"]) == (1, 1, 1)
     assert peak < 20e6
+
+
+def test_wrong_rules_blame_no_sequence(tmp_path):
+    rows = {"MOT17-02": rows_of(tmp_path, line(1, 1, 0))}
+    for wrong in ({"rules": "mot1"}, {"category": 1}):
+        with pytest.raises(VisionTasksError) as caught:
+            tracking_evaluate(rows, rows, **wrong)
+        assert "MOT17-02" not in str(caught.value)
+    with pytest.raises(VisionTasksError, match=r"no results of MOT17-02, and none of other sequences\."):
+        tracking_evaluate(rows, {})

@@ -97,9 +97,9 @@ def test_memory_is_bounded_and_lost_tracks_are_forgotten():
     trails = Trails(length=10)
     for t in range(200):
         trails.update(tracked([square(20 + t, 50), square(100, 20 + t)], [7, 1000 + t]))
-    assert len(trails) == 11  # one that goes on, ten that were here of late
+    assert len(trails) == 6  # one that goes on, five that were here just now or are fading
     assert max(len(way) for way in trails._ways.values()) == 10
-    for _ in range(9):
+    for _ in range(4):
         trails.update(tracked([], []))
     assert len(trails) == 2  # what was in the last picture that had anything
     trails.update(tracked([], []))
@@ -107,6 +107,47 @@ def test_memory_is_bounded_and_lost_tracks_are_forgotten():
     trails.update(tracked([square(1, 1)], [3]))
     trails.reset()
     assert len(trails) == 0
+
+
+def painted(trails):
+    canvas = np.zeros((100, 200, 3), np.uint8)
+    trails.paint(canvas, 3)
+    return canvas
+
+
+@pytest.mark.parametrize("gap", [0.04, 0.12])
+def test_trails_are_as_long_in_seconds_whatever_frames_are_left_out(gap):
+    """An object at 80 pixels a second leaves 120 pixels, of every frame and of every third."""
+    trails = Trails(seconds=1.5)
+    times = np.arange(0, 2.0, gap)
+    for time in times:
+        trails.update(tracked([square(20 + 80 * time, 50)], [1]), float(time))
+    columns = np.nonzero(painted(trails).any((0, 2)))[0]
+    assert abs(int(columns.max()) - (20 + 80 * times[-1])) < 6
+    assert 120 - 80 * gap - 6 <= columns.max() - columns.min() <= 130
+
+
+@pytest.mark.parametrize("gap", [None, 0.04])
+def test_trails_fade_soon_after_their_objects_are_out_of_sight(gap):
+    trails = Trails()
+    for t in range(30):
+        trails.update(tracked([square(20 + 5 * t, 50)], [1]), None if gap is None else t * gap)
+    seen = [int(painted(trails).sum())]
+    for t in range(30, 39):
+        trails.update(tracked([], []), None if gap is None else t * gap)
+        seen.append(int(painted(trails).sum()))
+    assert (np.diff(seen[:5]) < 0).all()
+    assert seen[-1] == len(trails) == 0
+
+
+def test_a_clock_that_jumps_or_ceases_begins_trails_anew():
+    for then in (0.0, None):
+        trails = Trails()
+        for t in range(10):
+            trails.update(tracked([square(20 + 5 * t, 50)], [1]), 9 + t / 25)
+        trails.update(tracked([square(70, 50)], [1]), then)
+        assert not painted(trails).any()
+        assert len(trails) == 1
 
 
 def test_odd_ways_are_drawn_without_harm():
@@ -118,7 +159,7 @@ def test_odd_ways_are_drawn_without_harm():
         drawn = draw(np.zeros((100, 200, 3), np.uint8), found, trails=trails)
         assert drawn.shape == (100, 200, 3)
     trails.update(Prediction((100, 200), CATEGORIES))
-    for wrong in ({"length": 0}, {"point": "top"}):
+    for wrong in ({"length": 0}, {"point": "top"}, {"seconds": 0}):
         with pytest.raises(VisionTasksError):
             Trails(**wrong)
 
@@ -156,7 +197,7 @@ def test_tags_stay_where_they_were(monkeypatch):
     apart = [(gone, "one tag", red, 1), (box, "two", red, 2)]
     seen = places_of([together, apart, apart], monkeypatch)
     driven = seen[0][1]
-    assert driven[1] != 100 - (driven[3] - driven[1])  # not above its box
+    assert driven[:2] != (100, 100 - (driven[3] - driven[1]))  # not above its box's left corner
     assert seen[1][1] == seen[2][1] == driven
     # After a while it looks for the best place again.
     later = places_of([together, *[apart] * 40], monkeypatch)[-1]
@@ -275,3 +316,64 @@ def test_tags_leave_small_objects_in_sight():
     assert max(place[0], small[0]) >= min(place[2], small[2]) or max(place[1], small[1]) >= min(place[3], small[3])
     wide = np.asarray([large, (100, 84, 320, 100)])
     assert place_tag_at(large, size, (300, 400), NONE, objects=wide)[1] == 0
+
+
+def crowd(columns, rows, width=60, height=150, size=(1080, 1920)):
+    """People side by side on a large picture, in rows."""
+    x, y = np.meshgrid(40 + np.arange(columns) * (width + 12), 60 + np.arange(rows) * (height + 25))
+    corners = np.stack([x.ravel(), y.ravel()], 1)
+    boxes = np.concatenate([corners, corners + np.asarray([width, height])], 1)
+    return tracked(boxes, np.arange(len(boxes)) + 10, size=size)
+
+
+def test_tags_of_a_crowd_are_about_as_wide_as_their_objects_and_above_them(monkeypatch):
+    seen = []
+    monkeypatch.setattr(tags_module, "paint_tag", lambda canvas, place, text, color: seen.append(place))
+    people = crowd(12, 3)
+    draw(np.zeros((1080, 1920, 3), np.uint8), people, trails=Trails(), scores=False)
+    assert len(seen) == len(people.boxes)
+    widths = [place[2] - place[0] for place in seen]
+    assert sum(width > 90 for width in widths) <= 3  # those at the end of rows have room beside them
+    tops = {round(float(box[1])) for box in people.boxes}
+    assert np.mean([place[3] in tops for place in seen]) > 0.9
+
+
+def test_letters_keep_their_size_where_a_neighbour_comes_and_goes():
+    person, far, near = (100, 100, 170, 290), (900, 100, 970, 290), (250, 100, 320, 290)
+    frame = np.zeros((1080, 1920, 3), np.uint8)
+    places = TagPlaces()
+    sizes = []
+    for other in (far, near, (380, 100, 450, 290), near, far):
+        paint_tags(frame, [(person, "person #1 0.90", (255, 0, 0), 1), (other, "", (0, 0, 0), 2)], 26, places)
+        sizes.append(places.letters(1))
+    assert sizes == [26, 11, 11, 11, 26]
+
+
+def test_tags_in_a_large_object_stay_large():
+    """A rider on a bus: nothing is hidden by a tag on what is much larger."""
+    places = TagPlaces()
+    tags = [((100, 300, 170, 490), "person #1 0.90", (255, 0, 0), 1), ((50, 100, 1500, 900), "bus", (0, 0, 255), 2)]
+    paint_tags(np.zeros((1080, 1920, 3), np.uint8), tags, 26, places)
+    assert places.letters(1) == places.letters(2) == 26
+
+
+def test_tags_leave_heads_free():
+    """Above the person is another's head: the tag goes elsewhere, and off its own head, too; feet may be covered."""
+    person, size, frame = (100, 200, 140, 300), (17, 60), (400, 400)
+    behind = (110, 180, 150, 280)
+    place, spot, _ = place_tag_at(person, size, frame, NONE, objects=np.asarray([person, behind]))
+    assert spot != 0
+    for head in ((100, 200, 140, 225), (110, 180, 150, 205)):
+        assert max(place[0], head[0]) >= min(place[2], head[2]) or max(place[1], head[1]) >= min(place[3], head[3])
+    before = (105, 100, 145, 200)
+    assert place_tag_at(person, size, frame, NONE, objects=np.asarray([person, before]))[1] == 0
+
+
+def test_tags_may_be_numbers_only():
+    found = tracked([square(20, 20), square(60, 60)], [4, -1])
+    assert [mark.tag for mark in marks(found, CATEGORIES, names=False, scores=False)] == ["", "#4"]
+    assert [mark.tag for mark in marks(found, CATEGORIES, names=False)] == ["0.90", "#4 0.90"]
+    assert [mark.tag for mark in marks(found, CATEGORIES, scores=False)] == ["cat", "cat #4"]
+    image = np.zeros((100, 200, 3), np.uint8)
+    bare = draw(image, tracked([square(60, 60)], [-1]), names=False, scores=False)
+    np.testing.assert_array_equal(bare, draw(image, tracked([square(60, 60)], [-1]), labels=False))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vision_tasks.cli.console import console, make_folder, say, table
+from vision_tasks.errors import VisionTasksError
 
 if TYPE_CHECKING:
     from vision_tasks.data.formats.mot import MotRows
@@ -26,6 +28,11 @@ def run(truth: Path, results: Path, rules: str, category: int | None, annotated_
     known, found = read_sequences(truth), read_sequences(results)
     if len(known) == len(found) == 1:
         found = dict(zip(known, found.values(), strict=True))
+    if known and found and not set(known) & set(found):
+        raise VisionTasksError(
+            f"{results}: the results are of {_some(found)}, and the truth of {_some(known)}. They go together by name: "
+            f"name the results {next(iter(known))}.txt and so on."
+        )
     for name in sorted(set(found) - set(known)):
         console().print(f"No truth of {name}: it is left out.", markup=False)
         del found[name]
@@ -38,6 +45,11 @@ def run(truth: Path, results: Path, rules: str, category: int | None, annotated_
         parts = {"numbers": summary.numbers, "per_sequence": summary.per_sequence, "curves": summary.curves}
         out.write_text(json.dumps({"rules": rules} | parts, indent=1) + "\n", encoding="utf-8")
         say(f"\nNumbers for programs: {out}")
+
+
+def _some(names: Collection[str]) -> str:
+    first, more = sorted(names)[:5], len(names) > 5
+    return ", ".join(first) + (" and others" if more else "")
 
 
 def _print(summary: TrackingSummary) -> None:

@@ -107,7 +107,7 @@ class Drawn:
             from vision_tasks.visualize.tracks import Trails
 
             self._trails = Trails()
-        self._trails.update(prediction)
+        self._trails.update(prediction, frame.time)
         return draw(image, prediction, threshold=0, legend=False, trails=self._trails)
 
     def _video(self, out: Path, source: Source, frame: Frame) -> VideoWriter:

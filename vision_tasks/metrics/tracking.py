@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.metrics.tracking_clear import ClearCounts, clear_counts
-from vision_tasks.metrics.tracking_frames import TrackRows, prepare
+from vision_tasks.metrics.tracking_frames import TrackRows, check_rules, prepare
 from vision_tasks.metrics.tracking_hota import ALPHAS, HotaCounts, hota_counts
 from vision_tasks.metrics.tracking_identity import IdentityCounts, identity_counts
 
@@ -131,11 +131,12 @@ def tracking_evaluate(
     for names, others, what in ((truth, results, "results"), (results, truth, "truth")):
         missing = [name for name in names if name not in others]
         if missing:
-            there = ", ".join(map(str, others)) or "none"
+            there = f"; there are those of {', '.join(map(str, others))}" if others else ", and none of other sequences"
             raise VisionTasksError(
-                f"there are no {what} of {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; "
-                f"there are those of {there}. Sequences go together by their names."
+                f"there are no {what} of {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}{there}. "
+                "Sequences go together by their names."
             )
+    check_rules(rules, category)
     sequences = {}
     for name, rows in truth.items():
         try:

@@ -105,17 +105,14 @@ def prepare(
     Args:
         truth: of one sequence. found: the tracks, as rows whose class is unknown or the one to be judged; others are
             left out. rules: of `RULES`.
-        category: the class to be judged: by MOTChallenge's rules always 1; by `plain` None for all.
+        category: by `plain` the class to be judged, None for all; MOTChallenge's rules take none.
         annotated_only: leave out tracks in frames after the last row of truth.
 
     Raises:
         VisionTasksError: unknown rules or classes, an id twice in one frame, rows beyond the sequence's last frame.
     """
-    if rules not in RULES:
-        raise VisionTasksError(f"there are no rules {rules!r} of judging tracks; there are {', '.join(RULES)}")
+    check_rules(rules, category)
     distractors = RULES[rules]
-    if distractors is not None and category not in (None, _PEDESTRIAN):
-        raise VisionTasksError(f"by the rules of {rules} only class 1, pedestrians, is judged; use the rules 'plain'")
     length = max(int(rows.frames.max(initial=-1)) + 1 for rows in (truth, found))
     if truth.length is not None:
         _check_end(truth, "the truth", truth.length)
@@ -142,6 +139,17 @@ def prepare(
         found.frames[kept], _numbered(found.ids[kept]), found.xywh[kept],
         length,
     )  # fmt: skip
+
+
+def check_rules(rules: str, category: int | None) -> None:
+    """Raises VisionTasksError if there are no such rules, or they let nobody choose a category."""
+    if rules not in RULES:
+        raise VisionTasksError(f"there are no rules {rules!r} of judging tracks; there are {', '.join(RULES)}")
+    if RULES[rules] is not None and category is not None:
+        raise VisionTasksError(
+            f"category {category}: by the rules of {rules} pedestrians are judged, class {_PEDESTRIAN} of its truth, "
+            "and nothing else; a category goes with the rules 'plain'"
+        )
 
 
 def iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -51,6 +51,8 @@ def draw(
     semantic_categories: Categories | None = None,
     opacity: float = OPACITY,
     trails: Trails | None = None,
+    names: bool = True,
+    scores: bool = True,
 ) -> Picture:
     """The image with what is known of it: its map or segments, its objects on top, and a legend of the map's colours.
 
@@ -69,6 +71,8 @@ def draw(
         opacity: of the map's tint, 0..1.
         trails: of a video's tracks, brought up to this frame (`Trails.update`): their ways are drawn, and tags stay
             where they were.
+        names, scores: what tags tell of objects besides their track's number, `cat #4 0.93`. Segments have all
+            or, without names, none.
 
     Returns:
         (zoom·H, zoom·W, 3) uint8 RGB, a new array; with a legend larger, the image in the upper left corner.
@@ -83,18 +87,19 @@ def draw(
     frame: Size = (canvas.shape[0], canvas.shape[1])
     line = max(1, round(line_width(frame) / 3))
     merged = found if isinstance(found, Panoptic) else getattr(found, "panoptic", None) if panoptic else None
-    names = None
+    palette = None
     if merged is not None:
-        entries = paint_panoptic(canvas, merged, opacity, line, text_height(frame) if labels else 0, zoom)
+        entries = paint_panoptic(canvas, merged, opacity, line, text_height(frame) if labels and names else 0, zoom)
     elif not isinstance(found, Panoptic):
         if found.semantic is not None:
-            names = semantic_categories or getattr(found, "semantic_categories", None) or categories
-            names = names or getattr(found, "categories", None) or Categories.of([])
-            entries = paint_semantic(canvas, found.semantic, names, opacity, line, zoom)
+            palette = semantic_categories or getattr(found, "semantic_categories", None) or categories
+            palette = palette or getattr(found, "categories", None) or Categories.of([])
+            entries = paint_semantic(canvas, found.semantic, palette, opacity, line, zoom)
         if isinstance(found, Prediction):
             found = found.filter(threshold)
             categories = found.categories if categories is None else categories
-        paint_marks(canvas, marks(found, _in_colors_of(names, categories), masks), labels, zoom, trails=trails)
+        drawn = marks(found, _in_colors_of(palette, categories), masks, names, scores)
+        paint_marks(canvas, drawn, labels, zoom, trails=trails)
     return with_legend(canvas, entries) if legend else canvas
 
 
@@ -148,7 +153,13 @@ def check_size(canvas: Picture, found: Prediction | Target | Panoptic) -> None:
             )
 
 
-def marks(found: Prediction | Target, categories: Categories | None, masks: bool = True) -> list[Mark]:
+def marks(
+    found: Prediction | Target,
+    categories: Categories | None,
+    masks: bool = True,
+    names: bool = True,
+    scores: bool = True,
+) -> list[Mark]:
     """What to draw for each object, best score first. A label without a category is drawn under its number.
 
     Tracked objects have their track's colour, and stand in the order of their tracks: what lies on top stays there.
@@ -158,13 +169,13 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
     boxes = found.boxes.detach().cpu().float().tolist()
     count = len(boxes)
     labels = [-1] * count if found.labels is None else found.labels.tolist()
-    scores, tracks, crowds = (
-        None if values is None else values.tolist()
-        for values in (getattr(found, name, None) for name in ("scores", "track_ids", "is_crowd"))
+    values, tracks, crowds = (
+        None if given is None else given.tolist()
+        for given in (getattr(found, name, None) for name in ("scores", "track_ids", "is_crowd"))
     )
     order = list(range(count))
-    if scores is not None:
-        order = torch.argsort(torch.tensor(scores), descending=True, stable=True).tolist()
+    if values is not None:
+        order = torch.argsort(torch.tensor(values), descending=True, stable=True).tolist()
     if tracks is not None:
         order = sorted(order, key=tracks.__getitem__)
     shapes = found.masks if masks else None
@@ -176,12 +187,12 @@ def marks(found: Prediction | Target, categories: Categories | None, masks: bool
         label = labels[i]
         known = 0 <= label < len(palette)
         name = palette.names[label] if known else "object" if found.labels is None else f"label {label}"
-        words = [" ".join(name.split())]
+        words = [" ".join(name.split())] if names else []
         track = None if tracks is None or tracks[i] < 0 else tracks[i]
         if track is not None:
             words.append(f"#{track}")
-        if scores is not None:
-            words.append(f"{scores[i]:.2f}")
+        if scores and values is not None:
+            words.append(f"{values[i]:.2f}")
         if crowds is not None and crowds[i]:
             words.append("(crowd)")
         mask = None if shapes is None else shapes[[i]]

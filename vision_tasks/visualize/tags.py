@@ -25,6 +25,12 @@ _LEGIBLE = 18
 """Letters larger than this, in pixels, serve those who look at large pictures from afar; such are for large objects."""
 _LARGE_SHARE = 0.18
 """What `_SHARE` is for letters above `_LEGIBLE`: about half of a word is as long as its object."""
+_WIDER = 1.25
+"""Of an object's width that its tag's may be in a crowd."""
+_LETTER = 0.57
+"""Width of letters and digits by their height, in the mean."""
+_LARGER = 4
+"""Objects of so many times an object's area are what it stands before, not its neighbours."""
 _STEP = 0.6
 """Between one size of letters and the next."""
 _HIDDEN = 0.6
@@ -69,29 +75,48 @@ class TagPlaces:
         self._last, self._now = self._now, {}
 
 
-def letters_of(box: Box, height: int, before: int | None = None) -> int:
+def letters_of(box: Box, height: int, before: int | None = None, length: int = 0) -> int:
     """Height of the letters of one object's tag: not much larger than the object, as far as can be read.
 
     Args:
         height: of letters that suit the image. before: that of the same object's in the last picture, which is kept
-            while the object's size is within a fifth of what it would be for.
+            while the object's size is within a fifth of what it would be for. length: of the words of a tag that must
+            not be much wider than its object, in letters; 0 if it may.
     """
-    side = max(box[2] - box[0], box[3] - box[1])
+    side, width = max(box[2] - box[0], box[3] - box[1]), box[2] - box[0]
 
-    def fitting(side: float) -> int:
+    def fits(letters: int, scale: float) -> bool:
+        share = _LARGE_SHARE if letters > _LEGIBLE else _SHARE
+        return letters <= share * side * scale and letters * _LETTER * length <= _WIDER * width * scale
+
+    def fitting(scale: float) -> int:
         letters = height
-        while letters > _SMALLEST and letters > (_LARGE_SHARE if letters > _LEGIBLE else _SHARE) * side:
+        while letters > _SMALLEST and not fits(letters, scale):
             letters = max(_SMALLEST, round(letters * _STEP))
         return letters
 
-    return before if before is not None and fitting(side * 0.8) <= before <= fitting(side * 1.25) else fitting(side)
+    return before if before is not None and fitting(0.8) <= before <= fitting(1.25) else fitting(1)
+
+
+def _crowded(box: Box, others: NDArray[np.int64], tag: Size, small: bool) -> bool:
+    """Whether a tag of (height, width) above the box would reach over other objects, or they over it.
+
+    Args:
+        others: (N, 4) boxes of all objects. small: it was so in the last picture; then room is wanted for it to end.
+    """
+    x1, y1, x2, y2 = box
+    room = tag[1] // 2 if small else 0
+    low, high = (x1 - room, y1 - tag[0]), (max(x1 + tag[1], x2) + room, y2)
+    near = others[((others[:, :2] < high) & (others[:, 2:] > low)).all(1)]
+    areas = (near[:, 2:] - near[:, :2]).prod(1)
+    return int((areas <= _LARGER * (x2 - x1) * (y2 - y1)).sum()) > 1  # it is one of them
 
 
 def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, places: TagPlaces | None = None) -> None:
     """Place tags one after another, each where it covers the least of those before, and paint them, the first on top.
 
     Args:
-        canvas: (H, W, 3) RGB, painted in place. height: of the letters in pixels; less on small objects.
+        canvas: (H, W, 3) RGB, painted in place. height: of the letters in pixels; less on small objects and in crowds.
         places: of the pictures before; tags of tracks that were there are placed first, and stay where they can.
     """
     frame: Size = (canvas.shape[0], canvas.shape[1])
@@ -102,8 +127,14 @@ def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, plac
     placed: list[tuple[Box, NDArray[np.uint8], Color]] = []
     for i in order:
         box, words, color, track = tags[i]
-        letters = letters_of(box, height, None if places is None else places.letters(track))
-        text = fitted_text(words, letters, frame) if words else None
+        if not words:
+            continue
+        last = None if places is None else places.letters(track)
+        letters = letters_of(box, height, last)
+        room = (letters, round(letters * _LETTER * len(words)))
+        if _crowded(box, objects, room, last is not None and last < letters):
+            letters = letters_of(box, height, last, len(words))
+        text = fitted_text(words, letters, frame)
         if text is None:
             continue
         before = None if places is None else places.spot(track)

@@ -36,6 +36,9 @@ _MANY_SCRIPTS = (
 )
 """Beginnings of the names of fonts that cover many scripts, as the usual systems ship them."""
 
+_RANKS = np.asarray([0, 3, 4, 1, 5, 8, 6, 9, 10, 11, 12, 7, 13, 2])
+"""Of the spots around a box, by their order in `place_tag_at`: those above it are the best."""
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -109,7 +112,8 @@ def place_tag_at(
     Args:
         before: the spot where it was in the last picture of a video. There it stays unless it is pushed away by the
             frame's edge, or covers others by more than a fifth.
-        objects: (N, 4) boxes of all objects in pixels: of small ones a tag should leave something to be seen.
+        objects: (N, 4) boxes of all objects in pixels: of small ones a tag should leave something to be seen, of
+            those that stand upright the head.
     """
     objects = np.zeros((0, 4), np.int64) if objects is None else objects
     x1, y1, x2, y2 = box
@@ -117,13 +121,14 @@ def place_tag_at(
     above = (x1, y1 - height, x1 + width, y1)
     within = x1 >= 0 and above[1] >= 0 and above[2] <= frame[1] and y1 <= frame[0]
     first = np.asarray([above])
-    if within and not before and not _overlap(first, taken).any() and not _hidden(first, objects).any():
+    if within and not before and not _overlap(first, taken).any() and not _hidden(first, objects, height).any():
         return above, 0, 0.0  # the first spot is the best: the others need no looking at
     spots = np.asarray(
         [
             (x1, y1 - height), (x1, y1), (x1, y2), (x2 - width, y1 - height), (x2 - width, y1),
             (x1, y2 - height), (x2 - width, y2), (x2 - width, y2 - height), (x2, y1), (x1 - width, y1),
             (x1, (y1 + y2 - height) // 2), (x1, y1 - 2 * height), (x1, y2 + height),
+            ((x1 + x2 - width) // 2, y1 - height),
         ]
     )  # fmt: skip
     wished = spots
@@ -133,7 +138,7 @@ def place_tag_at(
     covered = _overlap(tags, taken[near]).sum(1)
     # Earlier spots are better; one that had to be pushed into the frame is worth a little less than a free one.
     pushed = np.abs(spots - wished).sum(1)
-    cost = covered * 100 + pushed + np.arange(len(spots)) * 0.5 + _hidden(tags, objects) * 30 * height * width
+    cost = covered * 100 + pushed + _RANKS * 0.5 + _hidden(tags, objects, height) * 30 * height * width
     if before is not None and pushed[before] < height:
         cost[before] -= 20 * height * width
     spot = int(cost.argmin())
@@ -141,13 +146,20 @@ def place_tag_at(
     return (left, top, right, bottom), spot, float(covered[spot]) / (height * width)
 
 
-def _hidden(tags: NDArray[np.int64], objects: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N,) how many objects each tag hides; one of which less than a third is under it does not count."""
+def _hidden(tags: NDArray[np.int64], objects: NDArray[np.int64], height: int) -> NDArray[np.float64]:
+    """(N,) how many objects or heads each tag hides; hidden by less than a third, or a sixth of a head, none counts.
+
+    A head is the upper quarter of what is higher than wide, and higher than four tags (of `height`).
+    """
     near = ((objects[:, :2] < tags[:, 2:].max(0)) & (objects[:, 2:] > tags[:, :2].min(0))).all(1)
     objects = objects[near]
     sides = objects[:, 2:] - objects[:, :2]
-    whole = np.maximum(1, sides[:, 0] * sides[:, 1])
-    return np.asarray(np.maximum(1.5 * _overlap(tags, objects) / whole - 0.5, 0).sum(1))
+    hidden = np.maximum(1.5 * _overlap(tags, objects) / np.maximum(1, sides.prod(1)) - 0.5, 0).sum(1)
+    upright = (sides[:, 1] > sides[:, 0]) & (sides[:, 1] > 4 * height)
+    heads = objects[upright].copy()
+    heads[:, 3] = heads[:, 1] + sides[upright, 1] // 4
+    areas = np.maximum(1, sides[upright, 0] * (sides[upright, 1] // 4))
+    return np.asarray(hidden + np.maximum(1.2 * _overlap(tags, heads) / areas - 0.2, 0).sum(1))
 
 
 def _overlap(tags: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:

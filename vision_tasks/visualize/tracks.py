@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +22,12 @@ _COLORS = 14
 _SMOOTHED = 5
 """Points that are averaged: boxes tremble, objects do not."""
 _CORNERS = 13
-"""Points that are joined by straight lines, about; more look no smoother."""
+"""Points that are joined by straight lines, at least, if there are so many; twice as many look no smoother."""
+_MOST = 1000
+"""Points of a trail, however fast frames come."""
+_GONE = 5
+"""Frames after which nothing is left of the trail of a track that is out of sight; where times are known see below."""
+_GONE_SECONDS = 0.3
 _FAR = 1 << 20
 """Pixels from the image's corner: OpenCV takes 32-bit numbers, nobody sees what is farther out."""
 _STEPS = 6
@@ -36,32 +42,48 @@ def track_color(track: int) -> Color:
 
 
 class Trails:
-    """Where the tracks of a video were of late. Memory is bounded by what is in sight: `length` points a track.
+    """Where the tracks of a video were of late. The trail of a track that is out of sight is soon gone.
 
     Call `update` once per frame, then `draw(..., trails=trails)`.
 
     Attributes:
-        length: frames that a trail reaches back. point: of the box whose way is drawn: "center", or "foot", the middle
-            of its lower edge, where people and cars stand.
+        length: frames that a trail reaches back where no times are told. seconds: the same where they are.
+        point: of the box whose way is drawn: "center", or "foot", the middle of its lower edge, where people and cars
+            stand.
         tags: places of the tags in the last picture.
     """
 
-    def __init__(self, length: int = 40, point: Literal["center", "foot"] = "center") -> None:
-        if length < 1 or point not in ("center", "foot"):
-            raise VisionTasksError(f"Trails(length={length}, point={point!r}): 1 frame or more, 'center' or 'foot'")
+    def __init__(self, length: int = 40, point: Literal["center", "foot"] = "center", seconds: float = 1.5) -> None:
+        if length < 1 or not 0 < seconds < math.inf or point not in ("center", "foot"):
+            raise VisionTasksError(
+                f"Trails(length={length}, point={point!r}, seconds={seconds}): 1 frame or more, above 0 seconds, "
+                "'center' or 'foot'"
+            )
         self.length = length
+        self.seconds = seconds
         self.point = point
         self.tags = TagPlaces()
         self._frame = 0
-        self._ways: dict[int, deque[tuple[int, float, float, float]]] = {}
+        self._now = 0.0
+        self._timed = False
+        self._ways: dict[int, deque[tuple[int, float, float, float, float]]] = {}
 
     def __len__(self) -> int:
         """Tracks that have a trail."""
         return len(self._ways)
 
-    def update(self, prediction: Prediction) -> None:
-        """Take in the tracked objects of the next frame. Objects without an id (-1) and odd boxes have no trail."""
+    def update(self, prediction: Prediction, time: float | None = None) -> None:
+        """Take in the tracked objects of the next frame. Objects without an id (-1) and odd boxes have no trail.
+
+        Args:
+            time: of the frame, in seconds (`Frame.time`): frames that are left out make trails no longer. None: frames
+                are counted. Where the clock goes back, and where times begin or cease to be told, trails begin anew.
+        """
         self._frame += 1
+        timed, now = time is not None, float(self._frame if time is None else time)
+        if timed != self._timed or now < self._now:
+            self._ways.clear()
+        self._timed, self._now = timed, now
         if prediction.track_ids is not None and prediction.boxes is not None:
             boxes = prediction.boxes.detach().cpu().double().numpy()
             x = (boxes[:, 0] + boxes[:, 2]) / 2
@@ -71,19 +93,29 @@ class Trails:
             points = np.stack([x, y, sides.min(1)], axis=1).tolist()
             for track, fine, (a, b, side) in zip(prediction.track_ids.tolist(), good, points, strict=True):
                 if fine and track >= 0:
-                    self._ways.setdefault(track, deque(maxlen=self.length)).append((self._frame, a, b, side))
-        oldest = self._frame - self.length
+                    self._ways.setdefault(track, deque(maxlen=_MOST)).append((self._frame, now, a, b, side))
         for track in list(self._ways):
             way = self._ways[track]
-            while way and way[0][0] <= oldest:
-                way.popleft()
-            if not way:
+            if self._left(way) <= 0:
                 del self._ways[track]
+                continue
+            while now - way[0][1] >= self._span:
+                way.popleft()
+
+    @property
+    def _span(self) -> float:
+        """That a trail reaches back, in seconds or frames."""
+        return self.seconds if self._timed else self.length
+
+    def _left(self, way: deque[tuple[int, float, float, float, float]]) -> float:
+        """How much is left of a trail: 1 while its track is in sight, then less, and soon 0 or less."""
+        longest = _GONE_SECONDS if self._timed else _GONE
+        return 1 - (self._now - way[-1][1]) / min(longest, self._span)
 
     def reset(self) -> None:
         """Forget everything, as before the first frame of another video."""
         self._ways.clear()
-        self._frame = 0
+        self._frame, self._now = 0, 0.0
         self.tags = TagPlaces()
 
     def paint(self, canvas: NDArray[np.uint8], width: int, zoom: int = 1) -> None:
@@ -94,16 +126,16 @@ class Trails:
         """
         for track, way in self._ways.items():
             rows = np.asarray(way)
-            frames, points = rows[:, 0], _smooth(rows[:, 1:3]) * zoom
-            line = max(2, min(width, round(rows[:, 3].mean() * zoom / 10)))
+            frames, points = rows[:, 0], _smooth(rows[:, 2:4]) * zoom
+            line = max(2, min(width, round(rows[:, 4].mean() * zoom / 10)))
             # What stands still would have a blot for a trail.
             if np.ptp(points, axis=0).max() < 3 * line:
                 continue
             # Chosen by the frame's number, the corners of a trail stay where they are.
-            corner = frames % max(1, self.length // _CORNERS) == 0
+            corner = frames % (1 << max(0, (len(way) // _CORNERS).bit_length() - 1)) == 0
             corner[[0, -1]] = True
-            ages = (self._frame - frames[corner]) / self.length
-            _paint_strokes(canvas, _strokes(points[corner], ages, line), track_color(track))
+            ages = (self._now - rows[corner, 1]) / self._span
+            _paint_strokes(canvas, _strokes(points[corner], ages, line, self._left(way)), track_color(track))
 
 
 def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,15 +155,19 @@ class _Stroke:
     seen: int
 
 
-def _strokes(points: NDArray[np.float64], ages: NDArray[np.float64], width: int) -> list[_Stroke]:
-    """Parts of one trail, the oldest first, each ending where the next begins. ages: (P,) 1 for the oldest to 0."""
+def _strokes(points: NDArray[np.float64], ages: NDArray[np.float64], width: int, left: float) -> list[_Stroke]:
+    """Parts of one trail, the oldest first, each ending where the next begins.
+
+    Args:
+        ages: (P,) 1 for the oldest to 0. left: of the whole trail, 1 for one whose object is in sight.
+    """
     edges = np.linspace(0, len(points) - 1, min(_STEPS, len(points) - 1) + 1).round().astype(int).tolist()
     fresh = (1 - ages).tolist()
     return [
         _Stroke(
             points[first : last + 1],
             max(1, round(width * (0.4 + 0.6 * fresh[last]))),
-            round(255 * (0.15 + 0.8 * fresh[last])),
+            round(255 * left * (0.15 + 0.8 * fresh[last])),
         )
         for first, last in pairwise(edges)
     ]

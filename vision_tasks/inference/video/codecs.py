@@ -148,7 +148,7 @@ def default_ending(codec: str = "h264") -> str:
         VisionTasksError: there is no such codec.
     """
     if codec not in VIDEO_CODECS:
-        raise VisionTasksError(f"there is no video codec '{codec}'; there are: {', '.join(VIDEO_CODECS)}")
+        find_codec(codec)  # says which there are here
     return VIDEO_CODECS[codec].endings[0]
 
 
