@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 Color = tuple[int, int, int]
@@ -108,6 +108,32 @@ class Categories:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+@lru_cache(maxsize=32)
+def beside_map(objects: Categories, semantic: Categories) -> Categories:
+    """Categories of objects in colours that go with a map's: whatever is written of both shows them alike.
+
+    Args:
+        objects: of the head that finds objects. semantic: of the map, whose colours stay.
+
+    Returns:
+        `objects`, in the map's colour where the map has a category of the same name; others in their own, or, where
+        that is taken by a category of the map or an object before them, in one that is not.
+    """
+    if objects is semantic:
+        return objects
+    known = dict(zip(semantic.names, semantic.colors, strict=True))
+    taken = set(semantic.colors)
+    colors: list[Color] = []
+    for name, own in zip(objects.names, objects.colors, strict=True):
+        color = known.get(name, own)
+        candidate = len(semantic)
+        while name not in known and color in taken and candidate < len(semantic) + 1000:
+            color, candidate = category_color(candidate), candidate + 1
+        taken.add(color)
+        colors.append(color)
+    return replace(objects, colors=tuple(colors))
 
 
 def _color(value: Any, index: int) -> Color:

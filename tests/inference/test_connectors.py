@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_what_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(vt.VisionTasksError, match=f"{name} is not installed.*pip install {name}"):
         getattr(vt, f"to_{name}")(found(1))
+
+
+def test_what_a_program_needs_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module, line, said in (
+        ("pandas", "import no_such_module_here", "installed, but not the module no_such_module_here.*pip install"),
+        ("supervision", "from json import no_such_name", "installed, but cannot be loaded.*--force-reinstall superv"),
+    ):
+        (tmp_path / f"{module}.py").write_text(line)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        with pytest.raises(vt.VisionTasksError, match=f"{module} is {said}"):
+            getattr(vt, f"to_{module}")(found(1))
 
 
 @pytest.mark.parametrize("name", ["coco", "labelme", "pandas", "supervision"])

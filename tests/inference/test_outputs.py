@@ -77,6 +77,32 @@ def test_pycocotools_evaluates_what_is_written(tmp_path: Path) -> None:
         assert a["iscrowd"] == 0
 
 
+def test_the_recipe_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Truth of the same files under other ids and in another folder; some that were not predicted, some that are not
+    known."""
+    monkeypatch.chdir(tmp_path)
+    with open_outputs(["coco"], tmp_path / "found") as outputs:
+        for number in range(4):
+            outputs.add(frame(number, time=False), found(number, 3))
+    truth = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    for image in truth["images"]:
+        image |= {"id": 900 - image["id"], "file_name": f"val/{Path(image['file_name']).name}"}
+    for annotation in truth["annotations"]:
+        annotation["image_id"] = 900 - annotation["image_id"]
+        del annotation["score"]
+    del truth["images"][0]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] != 899]
+    truth["images"].append({"id": 5, "file_name": "val/9.png", "width": 60, "height": 40})
+    truth["annotations"].append(truth["annotations"][0] | {"id": 99, "image_id": 5})
+    (tmp_path / "instances_val.json").write_text(json.dumps(truth))
+    text = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text(encoding="utf-8")
+    recipe = text.split("\n## coco\n")[1].split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(recipe, names)
+    assert names["judge"].stats[0] == pytest.approx(1)
+
+
 def test_frames_of_videos_are_images_of_their_own(tmp_path: Path) -> None:
     with open_outputs(["coco"], tmp_path) as outputs:
         for i, source in enumerate(("a.mp4", "a.mp4", "b.mp4")):
@@ -138,6 +164,28 @@ def test_what_ends_a_run_leaves_whole_files(tmp_path: Path, capsys: pytest.Captu
         "notes.txt", "predictions.csv", "predictions.json", "predictions.jsonl"
     ]  # fmt: skip
     assert (tmp_path / "predictions.csv").read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_ends_before_the_first_frame_leaves_earlier_results(
+    fails: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forms = ["jsonl", "coco", "csv", "mot", "sheet"]
+    with open_outputs(forms, tmp_path) as outputs:
+        outputs.add(frame(0), found(0, tracks=True))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert len(before) == 5
+    broken = found(0)
+    assert broken.scores is not None
+    broken.scores[1] = torch.nan
+    outputs = open_outputs(forms, tmp_path)
+    with pytest.raises(VisionTasksError if fails else KeyboardInterrupt), outputs:  # noqa: PT012
+        if fails:
+            outputs.add(frame(0), broken)
+        raise KeyboardInterrupt
+    assert outputs.written == []
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    assert "hold what was done" not in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -135,7 +135,12 @@ def test_categories_of_both():
     assert merged.ids == (1, 3, 2, 6, 5)  # road's 3 is the car's
     assert labels == (-1, 2, 3, -1, 4)
     assert len(set(merged.colors)) == 5
-    assert merged.colors[:2] == THINGS.colors
+    # One name, one colour: the map's. A thing that the map does not know has one that the map has not.
+    known = dict(zip(SURFACES.names, SURFACES.colors, strict=True))
+    assert merged.colors[1:] == tuple(known[name] for name in merged.names[1:])
+    assert merged.colors[0] not in SURFACES.colors
+    own = Categories.of([{"id": 1, "name": "person", "color": [1, 2, 3]}])
+    assert panoptic_categories(own, SURFACES)[0].colors[0] == (1, 2, 3)
     assert panoptic_categories(THINGS, SURFACES)[0].names == ("person", "car", "other", "sky", "road", "grass")
     with pytest.raises(ValueError, match="void names void; the map's categories are other, sky"):
         panoptic_categories(THINGS, SURFACES, ("void",))

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_tasks.categories import beside_map
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories, Panoptic, Prediction, Target
 from vision_tasks.visualize.comparison import FOUND, WRONG, draw_comparison
@@ -170,7 +171,9 @@ def test_prediction_is_drawn_as_what_it_holds():
         (120, 160), THINGS, boxes, torch.tensor([2]), torch.tensor([0.9]), semantic=semantic, semantic_categories=NAMES
     )
     drawn = draw(image, both, labels=False, legend=False, opacity=0.5)
-    assert tuple(drawn[20, 20]) == THINGS.colors[2]
+    # Of a colour that the map has not.
+    assert tuple(drawn[20, 20]) == beside_map(THINGS, NAMES).colors[2]
+    assert beside_map(THINGS, NAMES).colors[2] not in NAMES.colors
     assert np.abs(drawn[100, 100] - (64 + np.asarray(NAMES.colors[0]) / 2)).max() <= 1
     # What the map knows by the same name is of the map's colour.
     same = Categories.of(["cat", "dog"])

@@ -157,5 +157,14 @@ def _imported(name: str) -> Any:
 
     try:
         return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name in (None, name):
+            raise VisionTasksError(f"{name} is not installed ({error}). Install it with: pip install {name}") from error
+        raise VisionTasksError(
+            f"{name} is installed, but not the module {error.name} that it needs ({error}). Install all that it needs "
+            f"with: pip install {name}"
+        ) from error
     except ImportError as error:
-        raise VisionTasksError(f"{name} is not installed ({error}). Install it with: pip install {name}") from error
+        raise VisionTasksError(
+            f"{name} is installed, but cannot be loaded ({error}). Repair it with: pip install --force-reinstall {name}"
+        ) from error

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vision_tasks.categories import Categories, category_color
+from vision_tasks.categories import Categories, beside_map
 from vision_tasks.ops import masks as mask_ops
 from vision_tasks.structures import Masks, Panoptic
 
@@ -50,8 +50,8 @@ def panoptic_categories(
     Things come first, as they are in `objects`. Every semantic category follows that `objects` has no name for and
     `void` does not list: whatever the map says of its `is_thing`, there is no one to count it, so it is stuff. A
     semantic category of a thing's name is that thing; but only instances make segments of it.
-    Ids are kept. A stuff's id that a thing has too is replaced by the next above all ids in use, in order; a colour
-    that is taken, by one that is not.
+    Ids are kept. A stuff's id that a thing has too is replaced by the next above all ids in use, in order. Colours are
+    the map's, and for things those of `beside_map`.
 
     Args:
         objects: of the head that finds things. semantic: of the map. void: as in `PanopticRule`.
@@ -69,7 +69,7 @@ def panoptic_categories(
         )
     left_out = {*objects.names, *void}
     stuff = [label for label, name in enumerate(semantic.names) if name not in left_out]
-    taken, colors = set(objects.ids), list(objects.colors)
+    taken, colors = set(objects.ids), list(beside_map(objects, semantic).colors)
     ids, next_id = list(objects.ids), max((*objects.ids, *semantic.ids), default=0) + 1
     labels = [-1] * len(semantic)
     for row, label in enumerate(stuff, start=len(objects)):
@@ -78,11 +78,7 @@ def panoptic_categories(
         if own in taken:
             own, next_id = next_id, next_id + 1
         ids.append(own)
-        color = semantic.colors[label]
-        candidate = row
-        while color in colors and candidate < row + 1000:
-            color, candidate = category_color(candidate), candidate + 1
-        colors.append(color)
+        colors.append(semantic.colors[label])
     return Categories(
         names=(*objects.names, *(semantic.names[label] for label in stuff)),
         ids=tuple(ids),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vision_tasks.categories import beside_map
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories, Color, Masks, Panoptic, Prediction, Size, Target
 from vision_tasks.visualize.instances import paint_mask
@@ -104,12 +105,8 @@ def draw(
 
 
 def _in_colors_of(names: Categories | None, categories: Categories | None) -> Categories | None:
-    """The categories, those that a map has by the same name in its colour: a car is of one colour in one picture."""
-    if names is None or categories is None or names is categories:
-        return categories
-    known = dict(zip(names.names, names.colors, strict=True))
-    colors = (known.get(name, own) for name, own in zip(categories.names, categories.colors, strict=True))
-    return replace(categories, colors=tuple(colors))
+    """The categories, in colours that go with those of a map: a car is of one colour in one picture."""
+    return categories if names is None or categories is None else beside_map(categories, names)
 
 
 def to_rgb8(image: NDArray) -> Picture:

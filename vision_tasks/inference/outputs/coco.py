@@ -26,7 +26,7 @@ class Coco(Table):
 
     def record(self, result: Result) -> dict[str, Any]:
         """The frame's image entry and its annotations, without ids."""
-        self._categories = result.prediction.categories.to_list()
+        self._categories = result.categories.to_list()
         if result.prediction.boxes is None:
             rows = result.regions
         else:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class JsonLines(Table):
     """A line is an object with `file`, of videos and streams `frame` (from 0) and `time` (seconds), `width` and
     `height`; `objects` with `category`, `category_id`, `score`, `bbox` (x, y, width, height), `segmentation` (RLE) and
-    `track_id`; `pixels`, shares by category of a map, the largest first; and `segments` of a panoptic result."""
+    `track_id`; `pixels`, shares by category of a map or of panoptic segments, the largest first; and `segments`."""
 
     name = "predictions.jsonl"
 
@@ -28,7 +28,7 @@ class JsonLines(Table):
         if found.boxes is not None:
             name_of = dict(zip(found.categories.ids, found.categories.names, strict=True))
             line["objects"] = [{"category": name_of[row["category_id"]]} | row for row in result.objects]
-        if found.semantic is not None:
+        if found.semantic is not None or found.panoptic is not None:
             line["pixels"] = result.pixels
         if found.panoptic is not None:
             line["segments"] = result.segments

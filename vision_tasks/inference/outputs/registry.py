@@ -21,6 +21,7 @@ from vision_tasks.inference.outputs.labelme import Labelme
 from vision_tasks.inference.outputs.maps import Maps
 from vision_tasks.inference.outputs.mot import Mot
 from vision_tasks.inference.outputs.panoptic import PanopticFiles
+from vision_tasks.inference.outputs.possible import Gives, check_possible
 from vision_tasks.inference.outputs.result import Result
 from vision_tasks.inference.outputs.sheet import Sheet
 from vision_tasks.inference.outputs.yolo import Yolo, YoloWithConfidence
@@ -60,6 +61,7 @@ class Outputs:
     def __init__(self, outputs: Sequence[Output]) -> None:
         self._outputs = list(outputs)
         self._open = True
+        self._whole = False  # whether a frame was written in every form
         self._last: tuple[int, ...] | None = None
         self.frames = self.objects = 0
 
@@ -98,9 +100,12 @@ class Outputs:
         self.objects += len(prediction)
         for output in self._outputs:
             output.add(result)
+        self._whole = True
 
     def close(self, stopped: bool = False) -> None:
         """Finish all files, also if one of them cannot be; does nothing the second time.
+
+        A run that was stopped before a first frame was written leaves no tables, and those of an earlier run stay.
 
         Args:
             stopped: whether the run ended before its end.
@@ -111,6 +116,11 @@ class Outputs:
         if not self._open:
             return
         self._open = False
+        if stopped and not self._whole:
+            for output in self._outputs:
+                if isinstance(output, Whole):
+                    output.discard()
+            self._outputs = [output for output in self._outputs if not isinstance(output, Whole)]
         failure: Exception | None = None
         for output in self._outputs:
             try:
@@ -153,25 +163,36 @@ def check_forms(forms: Sequence[str]) -> list[str]:
 
 
 def open_outputs(
-    forms: Sequence[str], out: Path, maps: Categories | None = None, part: tuple[int, int] = (0, 1)
+    forms: Sequence[str],
+    out: Path,
+    maps: Categories | None = None,
+    part: tuple[int, int] = (0, 1),
+    *,
+    gives: Gives | None = None,
+    always: Sequence[str] = (),
 ) -> Outputs:
     """Begin the files of a run.
 
     Files that are there already are replaced by those of the same name when they are finished; others stay.
 
     Args:
-        forms: names of `OUTPUTS`; empty or "none" alone for nothing. "maps" and "panoptic" write nothing of models that
-            make none, and may always be asked for.
+        forms: names of `OUTPUTS`; empty or "none" alone for nothing.
         out: folder of the results; it is made.
         maps: categories of the model's semantic maps, to refuse those that no mask can hold before the run.
         part: (rank, ranks): this process's number from 0, and how many share the run. With several, tables are
             written as NAME.partR, and `merge.merge_parts` joins them when all are done. Files of single frames have
             their own names at once.
+        gives: what the run gives, to refuse forms of which nothing would come; default: nothing is refused.
+        always: forms that are written too, as far as there is something to write, if there are others.
 
     Raises:
-        VisionTasksError: an unknown form; category ids that no mask can hold; a folder that cannot be written.
+        VisionTasksError: an unknown form, or one that the model cannot fill; category ids that no mask can hold; a
+            folder that cannot be written.
     """
     wanted = check_forms(forms)
+    if gives is not None:
+        check_possible(wanted, gives, OUTPUTS)
+    wanted = check_forms([*wanted, *always]) if wanted else []
     if maps is not None and {"maps", "masks"} & set(wanted):
         mask_type(maps)
     if wanted:

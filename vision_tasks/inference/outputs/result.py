@@ -35,6 +35,14 @@ class Result:
         """What the values of the semantic map mean."""
         return self.prediction.semantic_categories or self.prediction.categories
 
+    @property
+    def categories(self) -> Categories:
+        """What the objects' labels mean, in the colours of the map's categories where there is a map."""
+        from vision_tasks.categories import beside_map
+
+        own, of_map = self.prediction.categories, self.prediction.semantic_categories
+        return own if of_map is None else beside_map(own, of_map)
+
     @cached_property
     def stem(self) -> str:
         """What files of this frame are called, without an ending."""
@@ -107,9 +115,17 @@ class Result:
 
     @cached_property
     def pixels(self) -> dict[str, float]:
-        """Share of the map by category name, of those that are there, the largest first."""
+        """Share of the image by category name, of those that are there, the largest first: of the panoptic segments,
+        things too, where there are some, as the drawing's legend says it; else of the map."""
         height, width = self.prediction.size
-        shares = dict(zip(self.map_categories.names, (self._pixels / (height * width)).tolist(), strict=True))
+        merged = self.prediction.panoptic
+        if merged is None:
+            shares = dict(zip(self.map_categories.names, (self._pixels / (height * width)).tolist(), strict=True))
+        else:
+            shares = dict.fromkeys(merged.categories.names, 0.0)
+            for segment in self.segments:
+                label = merged.categories.label_of_id[segment["category_id"]]
+                shares[merged.categories.names[label]] += segment["area"] / (height * width)
         there = {name: round(share, 6) for name, share in shares.items() if share > 0}
         return dict(sorted(there.items(), key=lambda item: -item[1]))
 

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.outputs.base import Table
 
 if TYPE_CHECKING:
@@ -32,10 +33,20 @@ class Sheet(Table):
         self._pictures: list[np.ndarray] = []
 
     def record(self, result: Result) -> None:
-        """Draw and keep the frame if it is its turn; `late` gives what was kept."""
+        """Draw and keep the frame if it is its turn; `late` gives what was kept.
+
+        Raises:
+            VisionTasksError: the frame is the file that the page would replace.
+        """
         from vision_tasks.visualize.contact_sheet import contact_sheet
         from vision_tasks.visualize.drawing import draw
 
+        path = self.out / self.name
+        if Path(result.frame.source).name == self.name and Path(result.frame.source).resolve() == path.resolve():
+            raise VisionTasksError(
+                f"{path} is among what is predicted, and the page of frames would replace it. Choose another --out, or "
+                "remove it if it is the page of an earlier run."
+            )
         number, self._frames = self._frames, self._frames + 1
         if number % self._step:
             return

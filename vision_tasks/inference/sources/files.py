@@ -24,6 +24,8 @@ VIDEO_ENDINGS = frozenset(
         ".3gp", ".ogv", ".mjpeg", ".mjpg", ".h264", ".hevc", ".apng",
     )
 )  # fmt: skip
+RESULT_FOLDERS = ("crops", "cutouts", "masks", "instances", "panoptic", "labelme", "yolo", "mot")
+"""Where `inference.outputs` writes files of single frames, below the folder of results."""
 LIST_ENDINGS = frozenset((".txt", ".lst"))
 
 Kind = Literal["image", "video"]
@@ -94,10 +96,11 @@ def files_below(folder: Path, out: Path | None, on_problem: Callable[[str], None
     """All pictures and videos of a folder, to the bottom, in natural order; links are followed, circles are not.
 
     Args:
-        out: what lies below it is left out, unless it is the folder itself.
+        out: folder of results. What lies below it is left out; if it is the folder itself or above it, what lies in
+            `RESULT_FOLDERS` of it, unless that is what is named.
         on_problem: is told of folders that cannot be read.
     """
-    left_out = None if out is None or out.resolve() == folder.resolve() else os.path.realpath(out)
+    left_out = set() if out is None else _results(out, folder.resolve())
     visited: set[str] = set()
     found: list[Path] = []
 
@@ -106,7 +109,7 @@ def files_below(folder: Path, out: Path | None, on_problem: Callable[[str], None
 
     for here, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(here)
-        if real in visited or real == left_out:
+        if real in visited or real in left_out:
             folders.clear()
             continue
         visited.add(real)
@@ -118,11 +121,23 @@ _ENDINGS = IMAGE_ENDINGS | VIDEO_ENDINGS
 
 
 def without(paths: Iterable[Path], out: Path | None) -> list[Path]:
-    """The paths that are not below `out`."""
+    """The paths that are not below `out`; if all are, those that are not in `RESULT_FOLDERS` of it."""
+    paths = list(paths)
     if out is None:
-        return list(paths)
+        return paths
     root = out.resolve()
-    return [p for p in paths if root not in p.resolve().parents]
+    outside = [p for p in paths if root not in p.resolve().parents]
+    folders = {root / name for name in RESULT_FOLDERS}
+    return outside or [p for p in paths if folders.isdisjoint(p.resolve().parents)]
+
+
+def _results(out: Path, folder: Path) -> set[str]:
+    """Real paths of folders that are not searched for what `folder`, which is resolved, holds."""
+    root = out.resolve()
+    if root != folder and root not in folder.parents:
+        return {str(root)}
+    named = {folder, *folder.parents}
+    return {str(path) for name in RESULT_FOLDERS if (path := (root / name).resolve()) not in named}
 
 
 def listed_paths(file: Path) -> list[tuple[int, str]]:

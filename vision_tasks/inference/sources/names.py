@@ -8,6 +8,8 @@ from collections.abc import Callable
 _NUMBERED = re.compile(r"(.*)_\d{6,}", re.DOTALL)
 # What Windows refuses in a file's name, and what a terminal would act upon.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+RESERVED = frozenset(("sheet", "predictions", "panoptic"))
+"""Files of results that lie beside drawn pictures; no frame and no video has such a name."""
 _LONGEST = 180  # bytes; file systems allow 255, and a number, an ending and a suffix of temporary files come after it
 
 
@@ -19,7 +21,7 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken = set(RESERVED)
         self._groups: set[str] = set()
         self._series: set[str] = set()
         self._numbered: set[str] = set()
