@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ _LARGE_SHARE = 0.18
 """What `_SHARE` is for letters above `_LEGIBLE`: about half of a word is as long as its object."""
 _WIDER = 1.25
 """Of an object's width that its tag's may be in a crowd."""
+_WIDER_ALONE = 2.2
+"""The same of an object for itself, with letters above `_LEGIBLE`; with smaller ones it may have any."""
 _LETTER = 0.57
 """Width of letters and digits by their height, in the mean."""
 _LARGER = 4
@@ -75,19 +78,20 @@ class TagPlaces:
         self._last, self._now = self._now, {}
 
 
-def letters_of(box: Box, height: int, before: int | None = None, length: int = 0) -> int:
+def letters_of(box: Box, height: int, before: int | None = None, length: int = 0, crowded: bool = False) -> int:
     """Height of the letters of one object's tag: not much larger than the object, as far as can be read.
 
     Args:
         height: of letters that suit the image. before: that of the same object's in the last picture, which is kept
-            while the object's size is within a fifth of what it would be for. length: of the words of a tag that must
-            not be much wider than its object, in letters; 0 if it may.
+            while the object's size is within a fifth of what it would be for. length: of the tag's words, in letters.
+        crowded: whether the tag must not be wider than its object.
     """
     side, width = max(box[2] - box[0], box[3] - box[1]), box[2] - box[0]
 
     def fits(letters: int, scale: float) -> bool:
         share = _LARGE_SHARE if letters > _LEGIBLE else _SHARE
-        return letters <= share * side * scale and letters * _LETTER * length <= _WIDER * width * scale
+        wider = _WIDER if crowded else _WIDER_ALONE if letters > _LEGIBLE else math.inf
+        return letters <= share * side * scale and letters * _LETTER * length <= wider * width * scale
 
     def fitting(scale: float) -> int:
         letters = height
@@ -130,10 +134,10 @@ def paint_tags(canvas: NDArray[np.uint8], tags: Sequence[Tag], height: int, plac
         if not words:
             continue
         last = None if places is None else places.letters(track)
-        letters = letters_of(box, height, last)
+        letters = letters_of(box, height, last, len(words))
         room = (letters, round(letters * _LETTER * len(words)))
         if _crowded(box, objects, room, last is not None and last < letters):
-            letters = letters_of(box, height, last, len(words))
+            letters = letters_of(box, height, last, len(words), crowded=True)
         text = fitted_text(words, letters, frame)
         if text is None:
             continue
