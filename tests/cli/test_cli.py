@@ -103,6 +103,8 @@ def test_models_and_config(cli) -> None:
         (["predict", "{checkpoint}", "{image}", "--batch-size", "many"], "a number or auto, not 'many'"),
         (["predict", "{checkpoint}", "{image}", "--speed", "warp"], "exact, fast, max"),
         (["predict", "{checkpoint}", "{image}", "--codec", "h266"], "h266"),
+        (["predict", "{checkpoint}", "{image}", "--format", "jsonl,instances"], "instances"),
+        (["predict", "{checkpoint}", "{image}", "--format", "mot"], "--track"),
         (["predict", "{checkpoint}", "{image}", "--merge", "glue"], "merge must be one of join"),
         (["predict", "{checkpoint},nothing.ckpt", "{image}"], "There is no weight file nothing.ckpt"),
         (["predict", "{image}", "{image}"], "is no torch file"),
@@ -176,6 +178,7 @@ def test_nothing_readable_is_an_error(cli, checkpoint: Path, tmp_path: Path) -> 
     done = cli("predict", checkpoint, tmp_path / "x.png", "--out", tmp_path / "out")
     assert done.code == 2
     assert "Nothing could be read of" in done.err
+    assert not list((tmp_path / "out").iterdir()), "nothing is written of nothing"
     assert done.err.count("x.png: not an image") >= 1
 
 

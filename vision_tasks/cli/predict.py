@@ -82,6 +82,7 @@ def run(request: Request) -> int:
 
     from vision_tasks.cli.predict_report import Bar, Report
     from vision_tasks.inference.drawn import Drawn, check_out
+    from vision_tasks.inference.outputs.possible import Gives
     from vision_tasks.inference.outputs.registry import open_outputs
     from vision_tasks.inference.streaming import trackers_of
     from vision_tasks.inference.threads import StageTimes
@@ -100,15 +101,19 @@ def run(request: Request) -> int:
     sources = [source for _, source in parts]
     head = predictor.model.head_of("semantic")
     maps = None if head is None else head.categories
-    make_folder(request.out)
+    gives = Gives.of(predictor.model, bool(request.track))
+    part = (share.rank, share.ranks)
     start = time.perf_counter()
     with (
-        open_outputs(forms, request.out, maps, (share.rank, share.ranks)) as outputs,
+        open_outputs(forms, request.out, maps, part, gives=gives, always=_MAPS) as outputs,
         drawn,
         Bar(sources, screen, share.rank == 0) as bar,
     ):
         wanted = drawn if out or show or "sheet" in forms else None
+        make_folder(request.out)
         tally = _work(parts, predictor, trackers, wanted, outputs, bar, times)
+        if share.alone and not outputs.frames:
+            outputs.close(stopped=True)  # what an earlier run left stays
     seconds = time.perf_counter() - start
     for remark in drawn.problems:
         screen.print(f"note: {remark}", style="yellow", markup=False, emoji=False)
@@ -123,8 +128,7 @@ def run(request: Request) -> int:
         if request.track:
             report.say_tracks(create_tracker(request.track, **tracker_options))
         report.say_pace(times, seconds, outputs.frames, any(source.kind != "images" for source in sources))
-        if tally.last is not None:
-            report.say_speed(times, tally.last)
+        report.say_speed(times, tally.last)
     return 1 if problems else 0
 
 
@@ -180,15 +184,13 @@ def _merged(outputs: Outputs, forms: list[str], out: Path, share: Share) -> list
     """What was written, in words, once the parts of all processes are joined."""
     from vision_tasks.inference.outputs.merge import merge_parts
 
-    return outputs.written if share.alone else merge_parts(out, share.ranks, forms)
+    return outputs.written if share.alone else merge_parts(out, share.ranks, [*forms, *_MAPS] if forms else [])
 
 
 def _forms(words: str) -> list[str]:
     from vision_tasks.inference.outputs.registry import check_forms
 
-    given = [word.strip() for word in words.split(",") if word.strip()]
-    forms = check_forms(given)
-    return [*forms, *(form for form in _MAPS if form not in forms)] if forms else []
+    return check_forms([word.strip() for word in words.split(",") if word.strip()])
 
 
 def _tracker_options(request: Request) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class Report:
         stages = ", ".join(f"{stage} {rate:.3g}" for stage, rate in times.summary().items())
         say(f"{frames / seconds:.1f} frames/s in all; what each stage could do alone: {stages}.")
 
-    def say_speed(self, times: StageTimes, frame: Frame) -> None:
+    def say_speed(self, times: StageTimes, frame: Frame | None) -> None:
         """What `--speed fast` would give, measured on one frame, where it would help."""
         import torch
 
@@ -102,7 +102,12 @@ class Report:
 
         predictor = self._predictor
         spent = times.seconds.get("predict", 0.0)
-        if predictor.speed != "exact" or spent < _WORTH_SAYING or half_precision(predictor.device) is torch.float32:
+        if (
+            frame is None
+            or predictor.speed != "exact"
+            or spent < _WORTH_SAYING
+            or half_precision(predictor.device) is torch.float32
+        ):
             return
         from vision_tasks.inference.predictor import Predictor
 
