@@ -51,10 +51,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
         text = capfd.readouterr()
         return Result(code, text.out, text.err)
 
-    yield run
-    logger = console.logging.getLogger("vision_tasks")  # leave the process as it was, for other tests' caplog
-    logger.handlers = [h for h in logger.handlers if not isinstance(h, console._Handler)]
-    logger.propagate = True
+    return run
 
 
 def test_help_and_version_and_no_arguments(cli) -> None:

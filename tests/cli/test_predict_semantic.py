@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 import vision_tasks as vt
 from tests.tiny_model import tiny_model
-from vision_tasks.cli import console, main
+from vision_tasks.cli import main
 from vision_tasks.inference.frames import Frame
 from vision_tasks.inference.outputs.files import folder_names
 from vision_tasks.inference.outputs.label_png import mask_type
@@ -86,10 +86,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
         text = capfd.readouterr()
         return Result(code, text.out, text.err)
 
-    yield run
-    logger = console.logging.getLogger("vision_tasks")
-    logger.handlers = [h for h in logger.handlers if not isinstance(h, console._Handler)]
-    logger.propagate = True
+    return run
 
 
 def saved(model: VisionModel, folder: Path) -> tuple[Path, vt.Predictor]:
