@@ -188,25 +188,28 @@ def test_what_ends_before_the_first_frame_leaves_earlier_results(
     assert "hold what was done" not in capsys.readouterr().err
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """No file may grow beyond 8 kB, as if the disk were full."""
+    """No file may grow beyond 8 kB, as if the disk were full; for no longer than needed: what the tests print may go
+    to a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def write_much(form: str, out: Path, small_files) -> None:
-    with open_outputs([form], out) as outputs:
-        small_files()
+def write_much(form: str, out: Path) -> None:
+    with small_files(), open_outputs([form], out) as outputs:
         for number in range(1000):
             outputs.add(frame(number), found(number, 5))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_a_full_disk(form: str, tmp_path: Path, small_files) -> None:
+def test_a_full_disk(form: str, tmp_path: Path) -> None:
     with pytest.raises(VisionTasksError, match=r"predictions\.\w+ cannot be written: .*Make room"):
-        write_much(form, tmp_path, small_files)
+        write_much(form, tmp_path)
     name = f"predictions.{form}"
     text = (tmp_path / name).read_text()
     assert 7_000 < len(text) <= 8_000
@@ -217,9 +220,9 @@ def test_a_full_disk(form: str, tmp_path: Path, small_files) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_a_full_disk_leaves_no_broken_coco_file(tmp_path: Path, small_files) -> None:
+def test_a_full_disk_leaves_no_broken_coco_file(tmp_path: Path) -> None:
     with pytest.raises(VisionTasksError, match=r"Make room.* is in \.predictions\.json\.part \(annotations\)"):
-        write_much("coco", tmp_path, small_files)
+        write_much("coco", tmp_path)
     assert not (tmp_path / "predictions.json").exists()
     rows = json.loads((tmp_path / ".predictions.json.part").read_text() + "]}")["annotations"]
     assert [row["id"] for row in rows] == list(range(1, len(rows) + 1))
