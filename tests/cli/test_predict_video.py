@@ -75,7 +75,7 @@ def test_a_video_is_drawn_and_told_frame_by_frame(predict, checkpoint: Path, tmp
     video, out = write_video(tmp_path / "a film.mp4"), tmp_path / "out"
     code, said, _ = predict(checkpoint, video, "--out", out, "--threshold", 0.1, "--format", "jsonl,csv")
     assert code == 0
-    assert "12 images" in said
+    assert "12 frames" in said
     assert "what each stage could do alone: decode" in said
     assert {p.name for p in out.iterdir()} == {"a film.mp4", "predictions.jsonl", "predictions.csv"}
     lines = lines_of(out)
@@ -99,7 +99,7 @@ def test_every_third_frame_of_two_videos_and_a_picture(predict, checkpoint: Path
     Image.fromarray(moving(0)).save(tmp_path / "in" / "photo.png")
     code, said, _ = predict(checkpoint, tmp_path / "in", "--out", tmp_path / "out", "--every", 3, "--codec", "mpeg4")
     assert code == 0
-    assert "8 images" in said
+    assert "8 frames" in said
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert {"photo.jpg", "predictions.jsonl"} < names
     videos = sorted(name for name in names if name.endswith(".mp4"))
@@ -165,6 +165,9 @@ def test_a_model_of_maps_has_nothing_to_track(predict, tmp_path: Path) -> None:
     assert code == 2
     assert "nothing to track" in said
     assert predict(model, video, "--out", tmp_path / "out2")[0] == 0
+    drawn = frames_of(tmp_path / "out2" / "film.mp4")
+    assert len(drawn) == 3
+    assert drawn[0].shape > (*SIZE, 3), "room for the map's legend, the same in every frame"
     assert len(list((tmp_path / "out2" / "masks").iterdir())) == 3
 
 

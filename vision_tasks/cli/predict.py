@@ -124,10 +124,11 @@ def run(request: Request) -> int:
         raise VisionTasksError(f"Nothing could be read of {', '.join(request.sources)}.{first}")
     if share.rank == 0:
         report = Report(request, predictor, *numbers)
-        report.say_written([*_merged(outputs, forms, request.out, share), *drawn.written])
+        moving = any(source.kind != "images" for source in sources)
+        report.say_written([*_merged(outputs, forms, request.out, share), *drawn.written], moving)
         if request.track:
             report.say_tracks(create_tracker(request.track, **tracker_options))
-        report.say_pace(times, seconds, outputs.frames, any(source.kind != "images" for source in sources))
+        report.say_pace(times, seconds, outputs.frames, moving)
         report.say_speed(times, tally.last)
     return 1 if problems else 0
 

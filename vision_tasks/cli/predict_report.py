@@ -66,12 +66,12 @@ class Report:
         self._request, self._predictor = request, predictor
         self._frames, self._objects, self._tracks, self._problems = frames, objects, tracks, problems
 
-    def say_written(self, written: Sequence[str]) -> None:
+    def say_written(self, written: Sequence[str], moving: bool) -> None:
         """What there is now, and what to do if that is nothing."""
         finds, objects = self._predictor.model.head_of("objects") is not None, self._objects
         found = f", {objects} objects" if finds else ""
         tracked = f" on {self._tracks} tracks" if self._request.track else ""
-        say(f"{self._frames} images{found}{tracked}: {self._request.out}")
+        say(f"{self._frames} {'frames' if moving else 'images'}{found}{tracked}: {self._request.out}")
         say("Written: " + (", ".join(written) or "nothing") + ".")
         if finds and not objects and self._frames:
             say(

@@ -13,8 +13,9 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.frames import Frame, Source
 from vision_tasks.inference.threads import StageTimes
 from vision_tasks.inference.video.codecs import default_ending
-from vision_tasks.structures import Prediction
+from vision_tasks.structures import Categories, Prediction
 from vision_tasks.visualize.drawing import draw
+from vision_tasks.visualize.legend import Entry, with_legend
 from vision_tasks.visualize.picture import write_picture
 
 if TYPE_CHECKING:
@@ -101,14 +102,16 @@ class Drawn:
         image = displayed(frame.image)
         if prediction.track_ids is None:
             zoom = max(1, round(_SHORT_SIDE / max(image.shape[:2]))) if source.kind == "images" else 1
-            # A video's frames must keep one size, so no legend that comes and goes.
-            return draw(image, prediction, threshold=self.threshold, zoom=zoom, legend=source.kind == "images")
+            legend = source.kind == "images"
+            picture = draw(image, prediction, threshold=self.threshold, zoom=zoom, legend=legend)
+            return picture if legend else _with_fixed_legend(picture, prediction)
         if self._trails is None:
             from vision_tasks.visualize.tracks import Trails
 
             self._trails = Trails()
         self._trails.update(prediction, frame.time)
-        return draw(image, prediction, threshold=0, legend=False, trails=self._trails)
+        picture = draw(image, prediction, threshold=0, legend=False, trails=self._trails)
+        return _with_fixed_legend(picture, prediction)
 
     def _video(self, out: Path, source: Source, frame: Frame) -> VideoWriter:
         from vision_tasks.inference.video.writer import VideoWriter  # loads PyAV
@@ -142,6 +145,18 @@ class Drawn:
 
     def __exit__(self, *rest: object) -> None:
         self.close()
+
+
+def _with_fixed_legend(picture: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """With all categories of the map, in view or not: a video's frames must keep one size."""
+    known: Categories | None = None
+    if prediction.panoptic is not None:
+        known = prediction.panoptic.categories
+    elif prediction.semantic is not None:
+        known = prediction.semantic_categories or prediction.categories
+    if known is None:
+        return picture
+    return with_legend(picture, [Entry(color, name) for name, color in zip(known.names, known.colors, strict=True)])
 
 
 def check_out(out: Path, source: Source) -> None:
