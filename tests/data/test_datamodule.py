@@ -103,6 +103,7 @@ def test_an_epoch_shows_each_image_once(uninterrupted, records):
     ],
     ids=lambda every: ",".join(map(str, every.values())),
 )
+@pytest.mark.slow
 def test_resumed_training_sees_exactly_what_was_left(records, uninterrupted, tmp_path, workers, every):
     keep = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **every)
     trainer(tmp_path, [keep], max_epochs=2).fit(Witness(), datamodule=data(records, workers))
@@ -127,6 +128,7 @@ def test_an_interrupted_step_is_taken_again(records, uninterrupted, tmp_path, st
     assert first.seen + second.seen == uninterrupted.seen
 
 
+@pytest.mark.slow
 def test_max_steps_resumes_inside_and_at_the_end_of_an_epoch(records, uninterrupted, tmp_path):
     for done in (6, 9):
         first, second = Witness(), Witness()

@@ -92,6 +92,7 @@ def scene(seed: int) -> tuple[Tensor, Target]:
     return image + 0.02 * torch.randn(image.shape, generator=generator), Target(seed, (70, 90), semantic=truth)
 
 
+@pytest.mark.slow
 def test_it_learns_scenes() -> None:
     torch.manual_seed(0)
     losses = {"cross_entropy": {"label_smoothing": 0.05}, "dice": {}}

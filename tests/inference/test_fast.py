@@ -21,7 +21,10 @@ from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Prediction
 
 CPU = torch.device("cpu")
-NAMES = [*TINY, *TINY_MAPS, *TINY_JOINT]
+_QUICK = ("faster_rcnn", "retinanet", "ssdlite", "deeplabv3", "multi_head")
+NAMES = [
+    name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*TINY, *TINY_MAPS, *TINY_JOINT)
+]
 
 
 def picture(height: int = 90, width: int = 120, seed: int = 3) -> Tensor:

@@ -219,6 +219,7 @@ def test_each_tile_may_hold_as_many_as_the_model_gives() -> None:
         assert len(predict_objects(model, image, Looks(tiling=Tiling.of(60)))) > 24
 
 
+@pytest.mark.slow
 def test_an_image_of_48_million_pixels_takes_the_memory_of_a_few_tiles() -> None:
     spots = [(97 + 640 * i, 53 + 600 * j, 103 + 640 * i, 60 + 600 * j, 0, 1.0) for i in range(12) for j in range(10)]
     image = scene(6000, 8000, spots)

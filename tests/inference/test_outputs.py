@@ -231,6 +231,7 @@ def test_a_full_disk_leaves_no_broken_coco_file(tmp_path: Path) -> None:
     assert [image["id"] for image in images] == list(range(1, rows[-1]["image_id"] + 1))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     """The peak of 800 frames is that of 200; 600 frames' entries and rows would be more than a megabyte."""
     one = found(0, 3)

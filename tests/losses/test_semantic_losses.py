@@ -246,6 +246,7 @@ def test_lovasz_by_hand() -> None:
     assert ours("lovasz", logits, target).item() == pytest.approx(0.7 / 3 + 0.4 / 3 + 0.1 / 3)
 
 
+@pytest.mark.slow
 def test_lovasz_of_millions_of_pixels_keeps_its_digits() -> None:
     """Neighbouring Jaccard indices of four million pixels differ by less than float32 has room for."""
     generator = torch.Generator().manual_seed(0)

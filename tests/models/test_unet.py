@@ -157,6 +157,7 @@ def scenes(size: tuple[int, int] = (48, 40), number: int = 2) -> RawBatch:
         ("pspnet", {"backbone": "resnet_narrow", "width": 32}),
     ],
 )
+@pytest.mark.slow
 def test_it_learns_a_scene_and_survives_a_checkpoint(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = vt.create_model(name, NAMES, **options).train()

@@ -38,6 +38,7 @@ def test_outside_is_zero_and_the_rim_repeats_the_border() -> None:
 
 
 @pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
+@pytest.mark.slow
 def test_gradient_equals_the_numerical_one(sampling_ratio: int) -> None:
     maps = [torch.randn(2, 2, 96 // s, 64 // s, dtype=torch.float64).requires_grad_() for s in (8, 16)]
 

@@ -68,6 +68,7 @@ def test_exact_detections_on_photos_are_the_eager_ones(real_model: VisionModel, 
     assert total > 50
 
 
+@pytest.mark.slow
 def test_fast_finds_the_objects_that_exact_finds(real_model: VisionModel, photos: list[Tensor]) -> None:
     again = total = 0
     for want, got in zip(*both(real_model, photos, "fast"), strict=True):
