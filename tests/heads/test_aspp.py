@@ -185,6 +185,7 @@ def test_a_dilation_is_at_least_one() -> None:
 @pytest.mark.parametrize(
     "model", ["fcn", *(pytest.param(m, marks=pytest.mark.slow) for m in ("deeplabv3", "deeplabv3plus", "lraspp"))]
 )
+@pytest.mark.slow
 def test_an_export_of_any_size_draws_what_predict_draws(model: str) -> None:
     torch.manual_seed(0)
     network = vt.create_model(model, ["road", "sky", "tree"], backbone="resnet_narrow")

@@ -117,6 +117,7 @@ def test_a_model_with_itself_says_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TINY_JOINT))
+@pytest.mark.slow
 def test_objects_and_maps_and_both_merged(name: str) -> None:
     builder, options = TINY_JOINT[name]
     models = []

@@ -82,6 +82,7 @@ def test_fast_computes_nearly_the_same_maps(name: str) -> None:
         assert len(found) > 10
 
 
+@pytest.mark.slow
 def test_the_callers_model_is_left_alone() -> None:
     model = tiny("mask_rcnn").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

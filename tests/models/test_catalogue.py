@@ -89,6 +89,7 @@ def test_gflops_are_torchvisions_where_the_input_is_the_same() -> None:
         assert rows[model].gflops == pytest.approx(weights.meta["_ops"], abs=0.005)
 
 
+@pytest.mark.slow
 def test_semantic_figures_are_torchvisions(tool: ModuleType) -> None:
     """Its multiply-adds, too, which are of a square of 520 pixels and count the auxiliary decoder."""
     rows = [row for row in MEASURED if row.weights is not None and row.task == "semantic"]

@@ -236,6 +236,7 @@ def test_panoptic_needs_one_category_for_every_pixel() -> None:
         create_model("panoptic_fpn", NAMES | {"semantic": ["road"]}, **SMALL)
 
 
+@pytest.mark.slow
 def test_panoptic_fpn_starts_from_a_published_mask_rcnn(tmp_path: Path) -> None:
     twin = torchvision.models.detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
     torch.save(twin.state_dict(), tmp_path / "maskrcnn.pth")

@@ -240,6 +240,7 @@ def test_torch_can_export_it_for_any_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.slow
 def test_real_weights_serve_other_channels(channels: int, real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = real_data / "weights" / "mobilenet_v2.pth"
     with caplog.at_level(logging.WARNING, logger="vision_tasks"):

@@ -165,6 +165,7 @@ def slow_fusion(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list
 
 
 @pytest.mark.parametrize(("count", "wide"), [(1, 50), (60, 400), (150, 120), (200, 3000)])
+@pytest.mark.slow
 def test_parts_that_cannot_meet_change_nothing(count: int, wide: int) -> None:
     # Few and many boxes of one part take different ways; so do parts side by side.
     generator = np.random.default_rng(count)

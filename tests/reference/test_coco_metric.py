@@ -130,6 +130,7 @@ def test_annotation_with_id_0_counts_here_and_not_in_pycocotools(tmp_path):
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_real_coco_annotations_with_jittered_truths_as_results(tmp_path, real_data, seed, iou_type):
     gt = json.loads((real_data / "coco_mini" / "annotations" / "instances_val2017.json").read_text())
     sizes = {i["id"]: (i["height"], i["width"]) for i in gt["images"]}

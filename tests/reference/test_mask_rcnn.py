@@ -74,6 +74,7 @@ def star(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return (centre + radius[:, None] * np.stack((np.cos(angle), np.sin(angle)), 1)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_fine_tune_keeps_what_the_file_knows_of_a_category(tmp_path: Path) -> None:
     torch.manual_seed(0)
     body = resnet_fpn_backbone(backbone_name="resnet18", weights=None)

@@ -84,6 +84,7 @@ def test_begins_as_torchvision_does() -> None:
         assert mine.weight.std().item() == pytest.approx(yours.weight.std().item(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_fine_tune_whose_classes_count_from_one_keeps_them(tmp_path: Path) -> None:
     """torchvision's users train K classes as K + 1 outputs, 0 unused, also without a background output."""
     theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)

@@ -187,6 +187,7 @@ def test_the_categories_of_the_published_files_come_along(tmp_path: Path) -> Non
     assert model.preprocess.min_size == weights.transforms().resize_size[0]
 
 
+@pytest.mark.slow
 def test_a_fine_tune_keeps_classes_of_the_same_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     theirs = lively("deeplabv3_mobilenet_v3_large")
     with caplog.at_level(logging.WARNING, "vision_tasks"):

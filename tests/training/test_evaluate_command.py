@@ -16,6 +16,7 @@ from vision_tasks.cli import evaluate, main
 NAMES: Any = {"objects": ["ball", "nothing"], "semantic": ["sky", "nothing", "grass"]}
 
 
+@pytest.mark.slow
 def test_numbers_for_programs(scenes: Path, tmp_path: Path) -> None:
     name, small = TINY_JOINT["panoptic_fpn"]
     path = vt.save(vt.create_model(name, NAMES, **small), tmp_path / "best.ckpt")

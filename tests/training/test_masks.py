@@ -108,6 +108,7 @@ def jittered(truth: CocoTruth, categories: Categories, seed: int) -> list[Predic
     ("folder", "annotations"),
     [("coco_mini", "instances_val2017.json"), ("balloon_coco", "custom_val.json")],
 )
+@pytest.mark.slow
 def test_mask_ap_on_real_data_is_pycocotools(real_data: Path, tmp_path: Path, folder: str, annotations: str) -> None:
     """Truth through the records, predictions as grids; pycocotools reads the file and the rows that are written."""
     content = json.loads((real_data / folder / "annotations" / annotations).read_text())

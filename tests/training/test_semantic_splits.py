@@ -230,6 +230,7 @@ def test_camvid_by_its_folder_alone(real_data: Path, caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
+@pytest.mark.slow
 def test_nuclei_by_their_folder_alone(real_data: Path) -> None:
     train, val = read_splits(DataConfig(path=real_data / "dsb2018_nuclei"), ("semantic",))
     assert val is not None
