@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from vision_tasks.errors import VisionTasksError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,20 +40,6 @@ def set_up_logging() -> None:
 def say(text: str = "") -> None:
     """A result, on standard output."""
     print(text, flush=True)  # noqa: T201
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results.
-
-    Raises:
-        VisionTasksError: a file has that name, or nothing may be written there.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VisionTasksError(
-            f"The folder {path} cannot be made ({error.strerror}). Give --out another one."
-        ) from error
 
 
 def table(rows: list[dict[str, object]], columns: list[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_tasks.cli.console import console, make_folder, say, table
+from vision_tasks.cli.console import console, say, table
+from vision_tasks.inference.outputs.files import make_folder
 
 if TYPE_CHECKING:
     from vision_tasks.training.judging import Summaries

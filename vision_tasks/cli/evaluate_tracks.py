@@ -7,8 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_tasks.cli.console import console, make_folder, say, table
+from vision_tasks.cli.console import console, say, table
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.outputs.files import make_folder
 
 if TYPE_CHECKING:
     from vision_tasks.data.formats.mot import MotRows

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vision_tasks.cli.console import console, make_folder
+from vision_tasks.cli.console import console
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.inference.outputs.files import make_folder
 from vision_tasks.inference.sharding import Share
 
 if TYPE_CHECKING:
