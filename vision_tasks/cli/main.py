@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vision_tasks import __version__
+from vision_tasks.cli import data_commands
 from vision_tasks.cli.console import set_up_logging
 from vision_tasks.errors import VisionTasksError
 
@@ -20,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(data_commands.app, name="data")
 
 Options = Annotated[
     list[str] | None,
@@ -57,6 +60,38 @@ def demo(
     from vision_tasks.cli.demo import run
 
     run(folder, out or Path("runs/demo" if task == "boxes" else f"runs/demo-{task}"), steps, task)
+
+
+@app.command()
+def doctor(
+    data: Annotated[Path, typer.Argument(help="an annotation file, a folder, or a recipe (.yaml)")],
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="options of a recipe")] = None,
+    images: Annotated[Path | None, typer.Option(help="image folder of an annotation file")] = None,
+    fix: Annotated[Path | None, typer.Option(help="write what mends it as a patch (.json)")] = None,
+    report: Annotated[Path | None, typer.Option(help="write a page of counts, histograms and pictures (.html)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything for programs")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="do not open images")] = False,
+) -> None:
+    """Find what is wrong with data before training does, and mend it. Exit code 1 if something would break training."""
+    from vision_tasks.cli.doctor import run
+
+    raise typer.Exit(run(data, options or [], images, fix, report, as_json, quick))
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(help="a folder or annotation file")],
+    out: Annotated[Path, typer.Argument(help="a new folder")],
+    to: Annotated[str, typer.Option(help="format to write")] = "coco",
+    form: Annotated[str, typer.Option("--from", help="format to read; found out if left out")] = "",
+    images: Annotated[str, typer.Option(help="copy image files, link them (hard links), or none")] = "copy",
+    image_folder: Annotated[Path | None, typer.Option(help="where the images are, if not found")] = None,
+    patch: Annotated[Path | None, typer.Option(help="apply this patch of the doctor first")] = None,
+) -> None:
+    """Write a data set in another format, and say what that cannot hold."""
+    from vision_tasks.cli.convert import run
+
+    run(data, out, to, form, images, image_folder, patch)
 
 
 @app.command()

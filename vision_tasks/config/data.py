@@ -13,7 +13,18 @@ from vision_tasks.config.semantic import SemanticConfig
 class Split(Strict):
     """Objects (an annotation file and the folder of its images), semantic maps, or both."""
 
-    annotations: Annotated[FilePath | None, Field(description="COCO JSON file of the objects, if there are any")] = None
+    annotations: Annotated[
+        FilePath | None, Field(description="COCO JSON file of the objects, or what another format has for it")
+    ] = None
+    format: Annotated[
+        str | None, Field(description="of annotations: coco, voc, yolo, labelme, ...; found out if left out")
+    ] = None
+    part: Annotated[
+        str | None, Field(description="what else tells the split: a list of images, or a split's name in annotations")
+    ] = None
+    patch: Annotated[FilePath | None, Field(description="what the doctor wrote with --fix; applied when reading")] = (
+        None
+    )
     images: Annotated[
         FilePath | None, Field(description="folder of the images; found by what it holds if left out")
     ] = None
@@ -29,7 +40,7 @@ class Split(Strict):
 
     @model_validator(mode="after")
     def _holds_something(self) -> Split:
-        if self.annotations is None and self.semantic is None:
+        if self.annotations is None and self.semantic is None and self.patch is None:
             raise ValueError("give annotations (a COCO JSON file), semantic, or both")
         return self
 
@@ -57,6 +68,10 @@ class DataConfig(Strict):
     semantic: Annotated[
         SemanticConfig | None, Field(description="semantic maps; a known layout in path is found without")
     ] = None
+    check: Annotated[
+        Literal["stop", "warn", "off"],
+        Field(description="stop before training if the doctor finds what would break it, warn only, or do not look"),
+    ] = "stop"
     batch_size: Annotated[int, Field(ge=1, description="images per step and process")] = 4
     val_batch_size: Annotated[int | None, Field(ge=1, description="images per evaluation step; as batch_size")] = None
     workers: Annotated[int | None, Field(ge=0, description="loader processes; None chooses, 0 decodes in place")] = None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats import shapes
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.semantic_source import SemanticSource
@@ -42,6 +43,7 @@ class Records:
         folder: where the arrays are memory-mapped from, if they are.
         semantic: the semantic maps of the same M images, None where the data set has none.
         has_boxes: False if nobody annotated objects in the whole data set: its targets have no boxes at all.
+        extras: what else the file says; None unless it was asked for (training does not need it).
     """
 
     image_ids: np.ndarray
@@ -66,6 +68,7 @@ class Records:
     folder: Path | None = None
     semantic: SemanticSource | None = None
     has_boxes: bool = True
+    extras: Extras | None = None
 
     def __post_init__(self) -> None:
         m, n = len(self.image_ids), len(self.annotation_ids)
@@ -176,6 +179,7 @@ class Records:
             problems=self.problems.copy(),
             folder=None,
             semantic=None if self.semantic is None else self.semantic.subset(rows),
+            extras=None if self.extras is None else self.extras.subset(rows, chosen),
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""Writing a data set in any format: all of it, or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.registry import FORMATS
+from vision_tasks.data.records import Records
+from vision_tasks.errors import VisionTasksError
+
+
+def write_data(
+    splits: Mapping[str, Records], out: Path | str, form: str = "coco", images: ImageWriting = "copy"
+) -> Losses:
+    """Write the splits of a data set into a new folder.
+
+    Args:
+        splits: records by "train", "val", "test", with the same categories. out: a folder that does not exist, or is
+            empty; it appears when all is written. form: key of `FORMATS`. images: what becomes of image files.
+
+    Returns:
+        What the format could not hold.
+
+    Raises:
+        VisionTasksError: no such format, none that can be written, or a folder that holds something.
+    """
+    out = Path(out)
+    entry = FORMATS.get(form)
+    if entry is None or entry.write is None:
+        known = ", ".join(name for name, f in FORMATS.items() if f.write is not None)
+        raise VisionTasksError(f"{form!r} cannot be written; formats to write are: {known}.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise VisionTasksError(f"{out} holds something already. Name a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    losses = Losses()
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        work.chmod(0o755)  # mkdtemp makes folders for the owner alone
+        entry.write(splits, work, images=images, losses=losses)
+        work.replace(out)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return losses
