@@ -36,9 +36,7 @@ def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator
         return
     if total is None and isinstance(items, Sized):
         total = len(items)
-    done = 0
     listener(what, 0, total)
-    for item in items:
+    for done, item in enumerate(items, 1):
         yield item
-        done += 1
         listener(what, done, total)
