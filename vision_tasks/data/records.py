@@ -127,6 +127,10 @@ class Records:
             )
         return self.root / name
 
+    def image_root(self, row: int) -> Path:
+        """Folder that the image must lie in: `root`, but of data sets put together each image has its own."""
+        return self.root
+
     def segmentation(self, index: int) -> Polygons | Rle | None:
         """Outline of annotation number `index` (0..N-1), None if it has none."""
         start = int(self.shape_starts[index])

@@ -43,7 +43,6 @@ def place_images(
     targets = [safe_name(records, row) for row in range(len(records))] if names is None else list(names)
     if images == "none":
         return
-    inside = records.root.resolve()
     placed: set[str] = set()
     missing: list[str] = []
     foreign: list[str] = []
@@ -58,7 +57,7 @@ def place_images(
             regular = False
         if not regular:
             missing.append(records.file_name(row))
-        elif not source.is_relative_to(inside) and not cv2.haveImageReader(str(source)):
+        elif not source.is_relative_to(records.image_root(row).resolve()) and not cv2.haveImageReader(str(source)):
             foreign.append(records.file_name(row))
         else:
             _place(source, folder / name, images)
@@ -74,7 +73,8 @@ def safe_name(records: Records, row: int) -> str:
     Raises:
         VisionTasksError: it is absolute or leads out of its folder.
     """
-    return records.image_path(row).relative_to(records.root).as_posix()
+    records.image_path(row)  # raises
+    return PurePosixPath(records.file_name(row)).as_posix()
 
 
 def unique_stems(records: Records) -> list[str]:
