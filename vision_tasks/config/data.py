@@ -117,6 +117,22 @@ class DataConfig(Strict):
         list[Annotated[int, Field(ge=1)]],
         Field(description="shorter sides to choose from per batch (multi-scale training); empty: the model's"),
     ] = []
+    sampling: Annotated[
+        Literal["each", "repeat_factor", "class_balanced", "weights"],
+        Field(
+            description="how often an epoch takes each image: once; more often if it has a rare category; by drawing a "
+            "category first; or as sampling_weights says"
+        ),
+    ] = "each"
+    repeat_threshold: Annotated[
+        float,
+        Field(
+            gt=0, le=1, description="of repeat_factor: categories that less than this share of images have repeat"
+        ),
+    ] = 0.001
+    sampling_weights: Annotated[
+        FilePath | None, Field(description='of weights: JSON file {"file name": weight}; 1 for images it does not name')
+    ] = None
     start_method: Annotated[
         Literal["fork", "spawn", "forkserver"] | None, Field(description="how workers start; None is Python's default")
     ] = None

@@ -19,7 +19,7 @@ from vision_tasks.data.dataset import Combination, DetectionDataset, RawBatch, T
 from vision_tasks.data.images import dropped_bands
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
-from vision_tasks.data.sampler import BatchSampler, aspect_ratio_groups
+from vision_tasks.data.sampler import BatchSampler, Passes, aspect_ratio_groups
 from vision_tasks.errors import VisionTasksError
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class DataModule(LightningDataModule):
         seed: of order, sizes and augmentation.
         multiprocessing_context: "spawn", "fork" or "forkserver"; None is Python's default.
         channels: how many the model's images have.
+        passes: which images a pass of training takes, if not each once, or of several data sets by their ratios.
 
     Attributes:
         unreadable: image id -> reason, of all images that could not be read by this process's workers so far.
@@ -67,6 +68,7 @@ class DataModule(LightningDataModule):
         seed: int = 0,
         multiprocessing_context: str | None = None,
         channels: int = 3,
+        passes: Passes | None = None,
     ) -> None:
         super().__init__()
         self.train, self.val = train, val
@@ -74,7 +76,7 @@ class DataModule(LightningDataModule):
         self.transforms, self.min_sizes, self.seed = transforms, tuple(min_sizes), seed
         self.combinations, self.plain_epochs = tuple(combinations), plain_epochs
         self.group_by_aspect_ratio, self.workers, self.channels = group_by_aspect_ratio, workers, channels
-        self.multiprocessing_context = multiprocessing_context
+        self.multiprocessing_context, self.passes = multiprocessing_context, passes
         first = train if train is not None else val
         if first is not None and (words := dropped_bands(first, channels)):
             log.warning("%s", words)
@@ -90,6 +92,9 @@ class DataModule(LightningDataModule):
         """
         records = _given(self.train, "train")
         groups = aspect_ratio_groups(records.widths, records.heights) if self.group_by_aspect_ratio else None
+        passes = self.passes
+        if passes is None and isinstance(records, JointRecords):
+            passes = records.mixture
         rank, world_size = self._ranks()
         sampler = BatchSampler(
             len(records),
@@ -98,7 +103,7 @@ class DataModule(LightningDataModule):
             seed=self.seed,
             groups=groups,
             min_sizes=self.min_sizes,
-            mixture=records.mixture if isinstance(records, JointRecords) else None,
+            passes=passes,
             rank=rank,
             world_size=world_size,
             position=None if self.trainer is None else self._batches_done,

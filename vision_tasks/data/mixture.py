@@ -40,6 +40,11 @@ class Mixture:
         self.sizes, self.ratios = tuple(sizes), tuple(ratios)
         self.counts = tuple(max(1, round(size * ratio)) for size, ratio in zip(sizes, ratios, strict=True))
 
+    @property
+    def num_images(self) -> int:
+        """Images of all parts."""
+        return sum(self.sizes)
+
     def __len__(self) -> int:
         """Images in a pass."""
         return sum(self.counts)

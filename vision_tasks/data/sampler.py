@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from vision_tasks.data.mixture import Mixture
 from vision_tasks.errors import VisionTasksError
 
 
@@ -27,6 +26,20 @@ class Request(NamedTuple):
     epoch: int = 0
     min_size: int | None = None
     plain: bool = False
+
+
+class Passes(Protocol):
+    """Which images a pass of training takes, if not each once (`mixture.Mixture`, `weighting.Rates`)."""
+
+    @property
+    def num_images(self) -> int:
+        """Images that it chooses from."""
+
+    def __len__(self) -> int:
+        """Images in a pass, the same in all."""
+
+    def of_pass(self, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image rows and rounds, (K,) int64 each, of pass `number`; a row and its round never come twice."""
 
 
 def aspect_ratio_groups(widths: np.ndarray, heights: np.ndarray, k: int = 0) -> np.ndarray:
@@ -90,7 +103,7 @@ class BatchSampler(Sampler[list[Request]]):
         num_images: M images in the data. batch_size: images per batch and rank. train: see above.
         seed: decides, with the pass, the order and the sizes. groups: (M,) from `aspect_ratio_groups`.
         min_sizes: shortest sides in pixels to choose from, one per batch (multi-scale training).
-        mixture: training only: which images a pass takes, if that is not each once.
+        passes: training only: which images a pass takes, if that is not each once.
         rank, world_size: this process among R.
         position: training only: tells, whenever an iteration starts, how many batches of the stream are done, over all
             ranks, and so where to go on; by default those of all epochs before the one set.
@@ -112,7 +125,7 @@ class BatchSampler(Sampler[list[Request]]):
         seed: int = 0,
         groups: np.ndarray | None = None,
         min_sizes: Sequence[int] = (),
-        mixture: Mixture | None = None,
+        passes: Passes | None = None,
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], int] | None = None,
@@ -124,15 +137,15 @@ class BatchSampler(Sampler[list[Request]]):
         if groups is not None and len(groups) != num_images:
             raise ValueError(f"groups has {len(groups)} entries for {num_images} images")
         self.num_images, self.batch_size, self.train, self.seed = num_images, batch_size, train, seed
-        if mixture is not None and sum(mixture.sizes) != num_images:
-            raise ValueError(f"the mixture is of {sum(mixture.sizes)} images, not of {num_images}")
+        if passes is not None and passes.num_images != num_images:
+            raise ValueError(f"the passes are over {passes.num_images} images, not over {num_images}")
         self.groups, self.min_sizes = groups, tuple(min_sizes)
-        self.mixture = mixture if train else None
+        self.passes = passes if train else None
         self.rank, self.world_size = rank, world_size
         self.position = position
         self.plain_from: float = math.inf
         self.epoch = 0
-        self.batches_per_pass = -(-(num_images if self.mixture is None else len(self.mixture)) // batch_size)
+        self.batches_per_pass = -(-(num_images if self.passes is None else len(self.passes)) // batch_size)
         if train and self.batches_per_pass < world_size:
             raise VisionTasksError(
                 f"{num_images} training images make {self.batches_per_pass} batches of {batch_size}, too few for "
@@ -178,8 +191,8 @@ class BatchSampler(Sampler[list[Request]]):
     def batches_of_pass(self, number: int) -> tuple[list[np.ndarray], list[int | None]]:
         """All batches of one pass over the data, for all ranks: (n, 2) image rows and epochs, and shortest sides."""
         random = np.random.default_rng((self.seed, number))
-        if self.mixture is not None:
-            rows, epochs = self.mixture.of_pass(self.seed, number)
+        if self.passes is not None:
+            rows, epochs = self.passes.of_pass(self.seed, number)
         else:
             rows = random.permutation(self.num_images) if self.train else np.arange(self.num_images)
             epochs = np.full(len(rows), number)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from vision_tasks.config import Config, DataConfig
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.dataset import Combination, InOrder, Transform
-from vision_tasks.data.mosaic import MixUp, Mosaic
+from vision_tasks.data.mixup import MixUp
+from vision_tasks.data.mosaic import Mosaic
 from vision_tasks.data.records import Records
 from vision_tasks.data.semantic_crop import SemanticCrop, background_of
 from vision_tasks.data.transforms import Transforms
+from vision_tasks.data.weighting import Rates, class_balanced_rates, file_rates, part_rates, repeat_factor_rates
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.preprocess import Preprocess
 
@@ -31,7 +33,31 @@ def data_module(
         seed=config.train.seed,
         multiprocessing_context=config.data.start_method,
         channels=3 if preprocess is None else len(preprocess.mean),
+        passes=None if train is None else passes_of(config.data, train),
     )
+
+
+def passes_of(config: DataConfig, train: Records) -> Rates | None:
+    """How often an epoch takes which image; None if each comes once, or by the ratio of its data set alone.
+
+    Raises:
+        VisionTasksError: the weights cannot be used, or options do not fit together.
+    """
+    if config.sampling_weights is not None and config.sampling != "weights":
+        raise VisionTasksError("data.sampling_weights is given, but not used: set data.sampling=weights.")
+    if config.sampling == "each":
+        return None
+    if config.sampling != "weights" and not train.has_boxes:
+        raise VisionTasksError(f"data.sampling={config.sampling} looks at objects, but the training data have none.")
+    if config.sampling == "repeat_factor":
+        rates = repeat_factor_rates(train, config.repeat_threshold)
+    elif config.sampling == "class_balanced":
+        rates = class_balanced_rates(train)
+    else:
+        if config.sampling_weights is None:
+            raise VisionTasksError("data.sampling=weights needs data.sampling_weights=FILE.json.")
+        rates = file_rates(train, config.sampling_weights)
+    return Rates(rates * part_rates(train))
 
 
 def transforms_of(config: DataConfig, train: Records, preprocess: Preprocess | None = None) -> Transform:
