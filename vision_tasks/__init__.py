@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vision_tasks import metrics
+    from vision_tasks import data, metrics
     from vision_tasks.errors import VisionTasksError
     from vision_tasks.inference.connectors import to_coco, to_labelme, to_pandas, to_supervision
     from vision_tasks.inference.frames import Frame
@@ -48,7 +48,7 @@ _WHERE = {
     "Prediction": "vision_tasks.structures",
     "Target": "vision_tasks.structures",
 }
-_ROOMS = ("metrics",)
+_ROOMS = ("data", "metrics")
 
 __all__ = [
     "MODELS",
@@ -65,6 +65,7 @@ __all__ = [
     "__version__",
     "create_model",
     "create_tracker",
+    "data",
     "draw",
     "list_models",
     "load",

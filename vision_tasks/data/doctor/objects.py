@@ -1,0 +1,135 @@
+"""What the doctor's checks look at: the annotations of one split, and what is worked out of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
+from vision_tasks.data.doctor.outlines import Outlines, measure_outlines
+from vision_tasks.data.records import Records
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The N annotations of one split as columns.
+
+    Attributes:
+        records: as read. split: its name. boxes: (N, 4) float64 x, y, width, height: those of the records, or as they
+            would be if a wrong convention were mended. found: places (indices of annotations, or of image rows) of
+            each finding that was made here, by its code; `causes` compares them.
+    """
+
+    records: Records
+    split: str
+    boxes: np.ndarray
+    found: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, records: Records, split: str) -> Objects:
+        return cls(records, split, records.boxes)
+
+    def with_boxes(self, boxes: np.ndarray) -> Objects:
+        """The same annotations with other boxes; what is known of the outlines is kept."""
+        other = Objects(self.records, self.split, boxes)
+        for name in ("rows", "sizes", "outlines"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
+    def __len__(self) -> int:
+        """Number of annotations."""
+        return len(self.boxes)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Image row of each annotation, (N,) int64."""
+        return np.repeat(np.arange(len(self.records)), np.diff(self.records.first))
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Width and height of each annotation's image in pixels, (N, 2) float64, NaN where the file states none."""
+        sizes = np.stack([self.records.widths, self.records.heights], 1).astype(np.float64)
+        sizes[(sizes <= 0).any(1)] = np.nan
+        return np.asarray(sizes[self.rows])
+
+    @cached_property
+    def readable(self) -> np.ndarray:
+        """Which boxes are four numbers that a box may have, (N,) bool."""
+        return np.asarray(np.isfinite(self.boxes).all(1) & (np.abs(self.boxes) < 1e9).all(1))
+
+    @cached_property
+    def positive(self) -> np.ndarray:
+        """Which boxes are readable and have an area, (N,) bool."""
+        return self.readable & (self.boxes[:, 2:] > 0).all(1)
+
+    @cached_property
+    def outlines(self) -> Outlines:
+        """Area, extent and crossings of each outline."""
+        return measure_outlines(self.records)
+
+    def finding(
+        self,
+        code: str,
+        places: np.ndarray,
+        detail: Callable[[int], str],
+        *,
+        of: int | None = None,
+        summary: str = "",
+        edits: Iterable[Mapping[str, Any]] = (),
+    ) -> list[Finding]:
+        """One finding about annotations, none if there are no places.
+
+        Args:
+            places: indices of annotations. detail: what is measured at one of them. of: of how many (default: all).
+        """
+        if not len(places):
+            return []
+        self.found[code] = places
+        records, rows = self.records, self.rows
+        chosen = _spread(places, rows)
+        examples = tuple(
+            Example(
+                records.file_name(int(rows[i])), int(records.image_ids[rows[i]]), int(records.annotation_ids[i]),
+                detail(int(i)), self.split, int(rows[i]),
+            )
+            for i in chosen
+        )  # fmt: skip
+        total = len(self) if of is None else of
+        return [Finding(code, len(places), total, self.split, examples, summary, tuple(edits))]
+
+    def image_finding(
+        self, code: str, rows: np.ndarray, detail: Callable[[int], str], edits: Iterable[Mapping[str, Any]] = ()
+    ) -> list[Finding]:
+        """One finding about images, given by their rows; none if there are none."""
+        if not len(rows):
+            return []
+        self.found[code] = rows
+        records = self.records
+        examples = tuple(
+            Example(records.file_name(int(r)), int(records.image_ids[r]), None, detail(int(r)), self.split, int(r))
+            for r in rows[:EXAMPLES]
+        )
+        return [Finding(code, len(rows), len(records), self.split, examples, "", tuple(edits))]
+
+    def ids(self, places: np.ndarray) -> list[int]:
+        """Annotation ids at these indices, as edits name them."""
+        ids: list[int] = self.records.annotation_ids[places].tolist()
+        return ids
+
+
+def _spread(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The first place in each of the first images, and more of them if these are few: examples that differ."""
+    own = rows[places]
+    first = np.concatenate([[True], own[1:] != own[:-1]])
+    order = np.argsort(~first, kind="stable")[:EXAMPLES]
+    return np.asarray(np.sort(places[order]))
+
+
+def shown(box: np.ndarray) -> str:
+    """A box in words: [x, y, width, height] with the digits it needs."""
+    return "[" + ", ".join(f"{v:.6g}" for v in box) + "]"
