@@ -29,6 +29,16 @@ _PLAIN = (0, 1, 2)  # photometric: grey or RGB; the rest (palettes, separations,
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
 
+def file_bands(data: np.ndarray, path: Path, channels: int, pixel_limit: int) -> np.ndarray | None:
+    """All bands of a file that Pillow does not read as it is; None if it does."""
+    if path.suffix.lower() == ".npy":
+        return read_array(data, path, pixel_limit)
+    tags = tiff_bands(data)
+    if tags is None or (channels in (1, 3) and tags[277] <= 4 and (tags[262] == 2 or has_alpha(tags))):
+        return None
+    return read_tiff(data, tags, path, pixel_limit)
+
+
 def tiff_bands(data: np.ndarray) -> Tags | None:
     """The directory of a TIFF file of two or more bands of plain numbers; None of any other file.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from vision_tasks.data.image_errors import (
     ImageEmptyError,
@@ -26,6 +26,9 @@ from vision_tasks.data.image_errors import (
 
 PIXEL_LIMIT = 500_000_000
 """Larger images are refused before memory is taken for them; 500 megapixels are 1.5 GB as 8-bit RGB."""
+
+# What makes an image upright, by EXIF orientation: whether to mirror left-right first, quarter turns anticlockwise.
+TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 
 
 # PIL warns of odd metadata. Filters belong to the whole process, so two threads must not change them at once;
@@ -62,6 +65,18 @@ def open_header(data: np.ndarray, path: Path) -> Image.Image:
             raise ImageTooLargeError(f"{path}: {error}. Scale it down or tile it.") from error
         except Exception as error:  # PIL raises whatever a broken header leads to
             raise ImageFormatError(f"{path}: not an image, or of an unknown format. Remove or convert it.") from error
+
+
+def exif_orientation(header: Image.Image) -> int | None:
+    """EXIF orientation 2..8; None for upright, absent or nonsense."""
+    if header.format not in ("JPEG", "MPO", "PNG", "WEBP", "TIFF"):
+        return None
+    with quiet_reading():
+        try:
+            value = header.getexif().get(ExifTags.Base.Orientation)
+        except Exception:  # damaged metadata must not cost an image
+            return None
+    return value if isinstance(value, int) and value in TURNS else None
 
 
 def decode(data: np.ndarray, header: Image.Image, path: Path, channels: int = 3) -> np.ndarray:

@@ -8,10 +8,9 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import ExifTags, Image
 
-from vision_tasks.data.band_images import has_alpha, read_array, read_tiff, tiff_bands
-from vision_tasks.data.decoding import PIXEL_LIMIT, decode, file_bytes, fitted, open_header, quiet_reading
+from vision_tasks.data.band_images import file_bands, has_alpha, tiff_bands
+from vision_tasks.data.decoding import PIXEL_LIMIT, TURNS, decode, exif_orientation, file_bytes, fitted, open_header
 from vision_tasks.data.image_errors import ImageEmptyError as ImageEmptyError
 from vision_tasks.data.image_errors import ImageError as ImageError
 from vision_tasks.data.image_errors import ImageFormatError as ImageFormatError
@@ -22,9 +21,6 @@ from vision_tasks.data.image_errors import ImageTruncatedError as ImageTruncated
 from vision_tasks.data.records import Records, escapes
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Size
-
-# What makes an image upright, by EXIF orientation: whether to mirror left-right first, quarter turns anticlockwise.
-_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 
 
 def read_image(
@@ -56,7 +52,7 @@ def read_image(
     """
     path = Path(path)
     data = file_bytes(path) if data is None else data
-    if (bands := _bands(data, path, channels, pixel_limit)) is not None:
+    if (bands := file_bands(data, path, channels, pixel_limit)) is not None:
         _check_size(path, bands.shape[:2], expected_size)
         return np.ascontiguousarray(fitted(bands, channels, path))
     header = open_header(data, path)
@@ -65,7 +61,7 @@ def read_image(
         raise ImageTooLargeError(
             f"{path}: {width} × {height} pixels are more than the limit of {pixel_limit:,}. Scale it down or tile it."
         )
-    orientation = _orientation(header)
+    orientation = exif_orientation(header)
     if expected_size is not None and (not expected_size[0] or not expected_size[1]):
         expected_size = None
     turned = orientation is not None and _turn_wanted((height, width), orientation, expected_size)
@@ -73,7 +69,7 @@ def read_image(
     _check_size(path, upright, expected_size)
     image = decode(data, header, path, channels)
     if turned and orientation is not None:
-        mirror, quarters = _TURNS[orientation]
+        mirror, quarters = TURNS[orientation]
         image = np.rot90(image[:, ::-1] if mirror else image, quarters)
     return np.ascontiguousarray(image)
 
@@ -83,34 +79,12 @@ def displayed(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
 
 
-def _bands(data: np.ndarray, path: Path, channels: int, pixel_limit: int) -> np.ndarray | None:
-    """All bands of a file that Pillow does not read as it is; None if it does."""
-    if path.suffix.lower() == ".npy":
-        return read_array(data, path, pixel_limit)
-    tags = tiff_bands(data)
-    if tags is None or (channels in (1, 3) and tags[277] <= 4 and (tags[262] == 2 or has_alpha(tags))):
-        return None
-    return read_tiff(data, tags, path, pixel_limit)
-
-
 def _check_size(path: Path, found: Size, stated: Size | None) -> None:
     if stated is not None and all(stated) and found != tuple(stated):
         raise ImageSizeError(
             f"{path}: the file has {found[1]} × {found[0]} pixels, but the annotations state {stated[1]} × "
             f"{stated[0]}: boxes and maps would be misplaced. Correct width and height, or use the right file."
         )
-
-
-def _orientation(header: Image.Image) -> int | None:
-    """EXIF orientation 2..8; None for upright, absent or nonsense."""
-    if header.format not in ("JPEG", "MPO", "PNG", "WEBP", "TIFF"):
-        return None
-    with quiet_reading():
-        try:
-            value = header.getexif().get(ExifTags.Base.Orientation)
-        except Exception:  # damaged metadata must not cost an image
-            return None
-    return value if isinstance(value, int) and value in _TURNS else None
 
 
 def _turn_wanted(size: Size, orientation: int, expected: Size | None) -> bool:
