@@ -18,7 +18,8 @@ from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.dataset import DetectionDataset
 from vision_tasks.data.joint import JointRecords, join
 from vision_tasks.data.mixture import Mixture
-from vision_tasks.data.mosaic import MixUp, Mosaic
+from vision_tasks.data.mixup import MixUp
+from vision_tasks.data.mosaic import Mosaic
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import BatchSampler, Request
 from vision_tasks.data.semantic_source import SemanticSource
@@ -214,7 +215,7 @@ def test_parts_are_spread_evenly_and_orders_differ():
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_take_the_batches_that_one_takes(ranks):
     mixture = Mixture([40, 13], [0.5, 2])
-    options = {"train": True, "seed": 3, "mixture": mixture, "groups": np.arange(53) % 2, "min_sizes": (100, 120)}
+    options = {"train": True, "seed": 3, "passes": mixture, "groups": np.arange(53) % 2, "min_sizes": (100, 120)}
 
     def stream(rank: int, world_size: int, epochs: int) -> list[list[Request]]:
         sampler = BatchSampler(53, 4, rank=rank, world_size=world_size, **options)

@@ -1,4 +1,4 @@
-"""How often images are taken, and what categories weigh: against plain loops, hand-made cases and published formulas."""
+"""How often images are taken, and what categories weigh: against plain loops, hand-made cases and formulas."""
 
 from __future__ import annotations
 

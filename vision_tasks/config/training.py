@@ -52,6 +52,13 @@ class TrainConfig(Strict):
     loss_weights: Annotated[
         dict[str, Annotated[float, Field(ge=0)]], Field(description='factors by "head/loss"; 1 if not named')
     ] = {}
+    class_weights: Annotated[
+        Literal["none", "sqrt", "inverse", "effective"],
+        Field(
+            description="what categories weigh in class losses, by how often they occur (n): 1/sqrt(n), 1/n, or by the "
+            "effective number of samples"
+        ),
+    ] = "none"
     evaluate_every: Annotated[int, Field(ge=1, description="epochs between evaluations")] = 1
     patience: Annotated[int | None, Field(ge=1, description="end after so many evaluations without a better AP")] = None
     seed: Annotated[int, Field(ge=0, description="of all chance: equal seeds give equal runs")] = 0

@@ -12,6 +12,19 @@ from torch import Tensor, nn
 from vision_tasks.structures import Batch, Categories, Prediction, Target
 
 
+def weighed(losses: Tensor, outputs: Tensor, positive: Tensor | None, weights: Tensor | None) -> Tensor:
+    """Losses times the weight of the category that each is about.
+
+    Args:
+        losses: (...). outputs: (...) int64, class output of the truth. positive: (...) bool, where there is a truth;
+            None: everywhere. weights: `Head.output_weights`; None changes nothing.
+    """
+    if weights is None:
+        return losses
+    own = weights[outputs]
+    return losses * (own if positive is None else own.where(positive, 1))
+
+
 class Head(nn.Module):
     """One task on a pyramid. It owns its categories and knows which of its outputs they are.
 
@@ -23,11 +36,14 @@ class Head(nn.Module):
             full output, and the unused never come out.
         background: the output that means "nothing", if there is one.
         default_weights: factors of its losses by name, where the recipe does not say; 1 if not named.
+        output_weights: (outputs,) what an anchor of each output's category counts in the class loss, or None for 1
+            (`weigh_classes`). It belongs to the training, not to the model, and is not saved.
         kind: what its categories are of: "objects" or "semantic" maps. A model has at most one head of each.
     """
 
     kind: Literal["objects", "semantic"] = "objects"
     columns: Tensor
+    output_weights: Tensor | None
     background: int | None = None
     default_weights: Mapping[str, float] = MappingProxyType({})
 
@@ -38,6 +54,15 @@ class Head(nn.Module):
         self.categories = categories
         self.levels = tuple(levels)
         self.register_buffer("columns", torch.tensor(list(columns), dtype=torch.int64), persistent=False)
+        self.register_buffer("output_weights", None, persistent=False)
+
+    def weigh_classes(self, weights: Sequence[float]) -> None:
+        """Let objects of category k count weights[k] times in the class loss; what is background counts once."""
+        if len(weights) != len(self.categories):
+            raise ValueError(f"{len(self.categories)} categories need as many weights, not {len(weights)}")
+        outputs = torch.ones(int(self.columns.max()) + 1, device=self.columns.device)
+        outputs[self.columns] = torch.tensor(list(weights), dtype=torch.float32, device=self.columns.device)
+        self.output_weights = outputs
 
     @property
     def has_masks(self) -> bool:

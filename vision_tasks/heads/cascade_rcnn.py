@@ -60,7 +60,7 @@ class CascadeRCNNHead(FasterRCNNHead):
                 # (Detectron2; the authors' code averages the losses and scales up the heads' rates instead).
                 pooled.register_hook(lambda gradient: gradient / len(self.stages))
             logits, deltas = stage(pooled)
-            classification, box = stage.losses(logits, deltas, drawn, batch.targets, self.columns)
+            classification, box = stage.losses(logits, deltas, drawn, batch.targets, self.columns, self.output_weights)
             losses |= {f"stage{number}_class": classification, f"stage{number}_box": box}
             if number < len(self.stages):
                 edges = image_edges(batch.image_sizes, boxes.device)[image_index]

@@ -168,7 +168,9 @@ class DarknetHead(DenseHead):
                 box = box + layer.iou_normalizer * loss
                 logits = level.objectness[i, :, 0]
                 objectness = objectness + layer.obj_normalizer * darknet_loss.objectness_loss(logits, matched)
-                classes = classes + layer.cls_normalizer * darknet_loss.class_loss(level.classes[i], matched)
+                classes = classes + layer.cls_normalizer * darknet_loss.class_loss(
+                    level.classes[i], matched, self.output_weights
+                )
         count = max(len(annotated), 1)
         return {"box": box / count, "objectness": objectness / count, "class": classes / count}
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vision_tasks.heads.base import weighed
 from vision_tasks.heads.rpn import learnable
 from vision_tasks.ops import boxes as box_ops
 from vision_tasks.structures import Target
@@ -116,10 +117,10 @@ def objectness_loss(logits: Tensor, matched: Match) -> Tensor:
     return (F.binary_cross_entropy_with_logits(logits, object_here, reduction="none") * counts).sum()
 
 
-def class_loss(logits: Tensor, matched: Match) -> Tensor:
+def class_loss(logits: Tensor, matched: Match, weights: Tensor | None = None) -> Tensor:
     """Binary cross entropy of (A, C) logits where a truth is answered for.
 
-    Truths that share a prediction are all wanted of it, and it counts once.
+    Truths that share a prediction are all wanted of it, and it counts once. weights: `Head.output_weights`.
     """
     truths = logits.new_zeros(len(logits)).index_add_(0, matched.rows, matched.weight)[matched.rows]
     wanted = torch.zeros_like(logits).index_put_(
@@ -127,7 +128,7 @@ def class_loss(logits: Tensor, matched: Match) -> Tensor:
     )[matched.rows].clamp(max=1)  # fmt: skip
     weight = matched.weight / truths.clamp(min=1)
     loss = F.binary_cross_entropy_with_logits(logits[matched.rows], wanted, reduction="none")
-    return (loss * weight[:, None]).sum()
+    return (weighed(loss.sum(dim=1), matched.columns, None, weights) * weight).sum()
 
 
 def overlap_loss(kind: str, predicted: Tensor, matched: Match) -> Tensor:

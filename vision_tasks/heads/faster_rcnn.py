@@ -107,7 +107,7 @@ class FasterRCNNHead(Head):
         """Losses of what comes after the proposals, by name."""
         assert batch.targets is not None, "losses need targets"
         logits, deltas = self.roi(self.roi.pool(features, *in_a_row([boxes for boxes, _ in drawn])))
-        classification, box = self.roi.losses(logits, deltas, drawn, batch.targets, self.columns)
+        classification, box = self.roi.losses(logits, deltas, drawn, batch.targets, self.columns, self.output_weights)
         return {"roi_class": classification, "roi_box": box}
 
     def scored(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vision_tasks.heads.assignment import assign
+from vision_tasks.heads.base import weighed
 from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, labels_above
 from vision_tasks.heads.towers import by_anchor, output_layer, tower
 from vision_tasks.losses.focal import sigmoid_focal_loss
@@ -98,6 +99,7 @@ class FCOSHead(DenseHead):
         truth = assign(batch.targets, self.columns, len(references), match)
         positive = truth.positive
         focal = sigmoid_focal_loss(out.logits, truth.classes(out.logits)).sum(-1)
+        focal = weighed(focal, truth.columns, positive, self.output_weights)
         box = 1 - generalized_iou(self.decode(out.boxes, references), truth.boxes)
         wanted = _centerness(encode_distances(truth.boxes, references)).where(positive, 0)
         centerness = F.binary_cross_entropy_with_logits(out.quality[..., 0], wanted, reduction="none")

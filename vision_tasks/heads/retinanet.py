@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vision_tasks.heads.assignment import assign
+from vision_tasks.heads.base import weighed
 from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, labels_above
 from vision_tasks.heads.towers import by_anchor, output_layer, tower
 from vision_tasks.losses.focal import sigmoid_focal_loss
@@ -91,6 +92,7 @@ class RetinaNetHead(DenseHead):
         truth = assign(batch.targets, self.columns, len(out.references), partial(_match, out.references))
         positive = truth.positive
         focal = sigmoid_focal_loss(out.logits, truth.classes(out.logits)).sum(-1)
+        focal = weighed(focal, truth.columns, positive, self.output_weights)
         if self.box_loss == "l1":
             wanted = encode_boxes(truth.boxes, out.references)
             box = F.l1_loss(out.boxes, wanted.where(positive[..., None], 0), reduction="none").sum(-1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vision_tasks.heads.base import weighed
 from vision_tasks.heads.rpn import learnable, positive_smooth_l1
 from vision_tasks.ops.box_coding import Weights, decode_boxes
 from vision_tasks.ops.boxes import pairwise_iou
@@ -116,13 +117,14 @@ class RoIBoxStage(nn.Module):
         return match(overlaps, self.foreground, self.foreground)
 
     def losses(
-        self, logits: Tensor, deltas: Tensor, drawn: Sequence[Drawn], targets: Sequence[Target], columns: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, logits: Tensor, deltas: Tensor, drawn: Sequence[Drawn], targets: Sequence[Target], columns: Tensor,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Cross entropy, and smooth L1 of the true class's box, both per drawn box that is not `IGNORED`.
 
         Args:
             logits: (R, outputs), and deltas: (R, outputs or 1, 4), of the drawn boxes of all images in turn.
-            columns: (K,) output that belongs to each label.
+            columns: (K,) output that belongs to each label. weights: `Head.output_weights`.
         """
         classification, box, count, start = logits.sum() * 0, deltas.sum() * 0, logits.new_zeros(()), 0
         for (boxes, matches), target in zip(drawn, targets, strict=True):
@@ -138,6 +140,7 @@ class RoIBoxStage(nn.Module):
             else:
                 output = torch.zeros_like(matches)
             entropy = F.cross_entropy(logits[rows], output, reduction="none")
+            entropy = weighed(entropy, output, positive, weights)
             classification = classification + entropy.where(valid, 0).sum()
             count = count + valid.sum()
             if self.class_agnostic:

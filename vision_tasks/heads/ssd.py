@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.ops.misc import Conv2dNormActivation
 
 from vision_tasks.heads.assignment import assign
+from vision_tasks.heads.base import weighed
 from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, labels_above
 from vision_tasks.heads.towers import by_anchor
 from vision_tasks.ops.anchors import default_boxes, default_shapes
@@ -113,6 +114,7 @@ class SSDHead(DenseHead):
         entropy = F.cross_entropy(out.logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
         negative = truth.matches == BACKGROUND
         mined = hardest(entropy.detach(), negative, self.negatives * positive.sum(dim=1))
+        entropy = weighed(entropy, truth.columns, positive, self.output_weights)
         deltas = encode_boxes(truth.boxes, out.references, DELTA_WEIGHTS)
         rows = positive[..., None]
         box = F.smooth_l1_loss(out.boxes.where(rows, 0), deltas.where(rows, 0), reduction="sum")

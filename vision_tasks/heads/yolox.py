@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vision_tasks.heads.base import weighed
 from vision_tasks.heads.dense import DenseHead, DenseMaps, exceeding, rounded_down
 from vision_tasks.heads.rpn import learnable
 from vision_tasks.heads.towers import by_anchor
@@ -154,6 +155,7 @@ class YOLOXHead(DenseHead):
         overlap = iou(boxes[rows], wanted)
         class_target = torch.zeros_like(logits[rows]).scatter(1, outputs[match][:, None], overlap.detach()[:, None])
         classes = F.binary_cross_entropy_with_logits(logits[rows], class_target, reduction="none").sum(dim=1)
+        classes = weighed(classes, outputs[match], None, self.output_weights)
         losses = {
             "box": self.box_weight * ((1 - overlap**2) * valid).sum(),
             "objectness": F.binary_cross_entropy_with_logits(objectness, positive.to(objectness), reduction="sum"),

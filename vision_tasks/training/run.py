@@ -29,6 +29,7 @@ from vision_tasks.models.multi_head import chosen_categories
 from vision_tasks.models.registry import model_kinds
 from vision_tasks.training.building import model_for, resumed_model
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
+from vision_tasks.training.class_weights import weigh_classes
 from vision_tasks.training.judging import Summaries, score
 from vision_tasks.training.loaders import data_module
 from vision_tasks.training.module import TrainingModule
@@ -84,6 +85,7 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     train, val = read_splits(config.data, kinds, chosen_categories(config.model))
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     check_suits(model, train, config.data.min_sizes, val)
+    weigh_classes(model, train, config.train.class_weights)
     metrics = [] if val is None else metrics_for(model, val, "val")
     module = TrainingModule(model, config.train, metrics, config.data.batch_size)
     data = data_module(config, train, val, model.preprocess)
