@@ -172,6 +172,62 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "panoptic entries name an image or a category that the file does not list: left out",
         "correct the ids",
     ),
+    "file_unreadable": (
+        "warning",
+        "annotation files cannot be read (cut off, garbled, or of another kind): left out with their images",
+        "export them again",
+    ),
+    "annotation_file_missing": (
+        "warning",
+        "entries of the list of a split have no annotation file: left out",
+        "copy the files, or delete the entries",
+    ),
+    "object_without_name": ("warning", "objects have no category: left out", "name what they show"),
+    "image_name_differs": (
+        "note",
+        "annotation files name another image than the one that is called as they are: that one is used",
+        "correct the name in the file",
+    ),
+    "voc_from_zero": (
+        "warning",
+        "VOC boxes begin at 0, but VOC counts from 1: the tool that wrote them counted from 0",
+        "move all boxes of the data set by a pixel: vision-tasks doctor makes a patch that does",
+    ),
+    "voc_one_pixel": (
+        "note",
+        "VOC boxes begin and end at the same pixel: one pixel wide or high, most often a slip of the mouse",
+        "look at them and delete them",
+    ),
+    "voc_outline": (
+        "note",
+        "objects have an outline beside their box, which is not read: VOC has none",
+        "export the masks in a format that has them, such as COCO",
+    ),
+    "shape_unreadable": (
+        "warning",
+        "LabelMe shapes have no label, no usable points or an unknown type: left out",
+        "draw them again",
+    ),
+    "shape_without_area": (
+        "note",
+        "LabelMe shapes are points or lines, which are no objects: left out",
+        "nothing, if detection is what you want",
+    ),
+    "shape_mask_flaw": (
+        "warning",
+        "LabelMe masks are unreadable or do not fit their box or image: left out, the box is kept",
+        "draw them again",
+    ),
+    "image_path_outside": (
+        "note",
+        "image paths lead out of the data set: the file beside the annotation, of its name, is used instead",
+        "correct imagePath",
+    ),
+    "image_embedded": (
+        "warning",
+        "images are only inside their annotation files (imageData), from where they are not read",
+        "save them beside the annotations",
+    ),
     "cache_unwritable": (
         "note",
         "the index could not be kept for next time",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.interface import Format, Found
+from vision_tasks.data.formats.voc import find_voc, read_voc
 from vision_tasks.data.layout import find_coco, held
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
@@ -24,6 +25,7 @@ def _find_coco(path: Path) -> dict[str, Found]:
 
 FORMATS: dict[str, Format] = {
     "coco": Format("COCO instances", _read_coco, _find_coco, None, "boxes, polygons, run lengths, crowds"),
+    "voc": Format("Pascal VOC", read_voc, find_voc, None, "boxes; difficult, truncated, occluded, pose, parts"),
 }
 """Name -> format, in the order in which they are tried on a folder."""
 
