@@ -11,7 +11,8 @@ import torch
 from small_coco import write_data
 
 from vision_tasks.data.dataset import DetectionDataset, Sample, Unreadable
-from vision_tasks.data.mosaic import MixUp, Mosaic
+from vision_tasks.data.mixup import MixUp
+from vision_tasks.data.mosaic import Mosaic
 from vision_tasks.data.sampler import Request
 from vision_tasks.ops import masks as mask_ops
 from vision_tasks.structures import Masks, Target

@@ -12,7 +12,8 @@ from test_datamodule import Witness, trainer
 from vision_tasks.config import load_config
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.dataset import RawBatch
-from vision_tasks.data.mosaic import MixUp, Mosaic
+from vision_tasks.data.mixup import MixUp
+from vision_tasks.data.mosaic import Mosaic
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import BatchSampler
 from vision_tasks.errors import VisionTasksError

@@ -9,7 +9,8 @@ from test_mosaic import Shelf
 from test_transforms import MOVES, WARPS, certain, name_of
 
 from vision_tasks.data.dataset import Sample
-from vision_tasks.data.mosaic import MixUp, Mosaic
+from vision_tasks.data.mixup import MixUp
+from vision_tasks.data.mosaic import Mosaic
 from vision_tasks.data.sampler import Request
 from vision_tasks.data.transforms import PRESETS, Transforms
 from vision_tasks.structures import Target
@@ -99,7 +100,7 @@ def test_outside_is_ignored_whatever_is_painted_there(entry, mode):
 
 def test_colour_changes_leave_the_map_alone():
     sample = scene(3)
-    after = Transforms([{"ColorJitter": {"p": 1}}, {"GaussNoise": {"p": 1}}, {"CoarseDropout": {"p": 1}}])(
+    after = Transforms([{"ColorJitter": {"p": 1}}, {"GaussNoise": {"p": 1}}, {"PixelDropout": {"p": 1}}])(
         sample, np.random.default_rng(0)
     )
     assert after.target.semantic is sample.target.semantic

@@ -78,11 +78,14 @@ class DataConfig(Strict):
     augment: Annotated[
         str | list[str | dict[str, dict[str, Any] | None]],
         Field(
-            description='"default", "none", "strong", "yolox", "ssd", "darknet", or Albumentations transforms by name '
-            "with their arguments"
+            description='"default", "none", "strong", "yolox", "ssd", "darknet", "lsj", or transforms by name, '
+            "Albumentations' and our own, with their arguments"
         ),
     ] = "default"
-    mosaic: Annotated[float, Field(ge=0, le=1, description="share of samples that are a mosaic of four images")] = 0.0
+    mosaic: Annotated[float, Field(ge=0, le=1, description="share of samples that are a mosaic of several images")] = (
+        0.0
+    )
+    mosaic_tiles: Annotated[Literal[4, 9], Field(description="images that a mosaic is made of")] = 4
     mosaic_size: Annotated[
         _Side | tuple[_Side, _Side] | None,
         Field(description="side, or height and width, of a mosaic; None is the size the model resizes to"),
@@ -91,8 +94,11 @@ class DataConfig(Strict):
         tuple[_Factor, _Factor], Field(description="smallest and largest factor by which a mosaic is scaled")
     ] = (0.1, 2.0)
     mixup: Annotated[float, Field(ge=0, le=1, description="share of samples into which another image is mixed")] = 0.0
+    copy_paste: Annotated[
+        float, Field(ge=0, le=1, description="share of samples into which objects of another image are pasted")
+    ] = 0.0
     plain_epochs: Annotated[
-        int, Field(ge=0, description="last epochs, without mosaic and mixup; YOLOX adds its L1 loss in them")
+        int, Field(ge=0, description="last epochs, without mosaic, copy-paste and mixup; YOLOX adds its L1 loss then")
     ] = 0
     crop: Annotated[
         _Side | tuple[_Side, _Side] | None,
@@ -126,9 +132,7 @@ class DataConfig(Strict):
     ] = "each"
     repeat_threshold: Annotated[
         float,
-        Field(
-            gt=0, le=1, description="of repeat_factor: categories that less than this share of images have repeat"
-        ),
+        Field(gt=0, le=1, description="of repeat_factor: categories that less than this share of images have repeat"),
     ] = 0.001
     sampling_weights: Annotated[
         FilePath | None, Field(description='of weights: JSON file {"file name": weight}; 1 for images it does not name')

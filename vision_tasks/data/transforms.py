@@ -12,7 +12,7 @@ import difflib
 import inspect
 import os
 import random as python_random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +24,12 @@ from numpy.random import Generator
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
-from vision_tasks.data.crops import OWN, IoUCrop, ZoomOut
+from vision_tasks.data.crops import IoUCrop, ObjectCrop, ZoomOut
 from vision_tasks.data.dataset import Sample
 from vision_tasks.data.geometry import move_target, warp_target
+from vision_tasks.data.jitter import LargeScaleJitter
+from vision_tasks.data.occlusion import covered
+from vision_tasks.data.presets import PRESETS, Entries, without_colour
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Target
 
@@ -54,47 +57,19 @@ _PIXELS = (
         for name, value in vars(A).items()
         if inspect.isclass(value) and issubclass(value, A.ImageOnlyTransform) and name not in _NO_PIXELS
     ),
-    "CoarseDropout", "GridDropout", "PixelDropout", "XYMasking",
+    "PixelDropout",
 )  # fmt: skip
-TRANSFORMS = (*_MOVES, *_WARPS, *_PIXELS, *OWN)
+# Holes hide what lies behind them. (Those of PixelDropout are noise.)
+_HOLES = ("CoarseDropout", "GridDropout", "XYMasking")
+OWN: dict[str, Any] = {
+    "IoUCrop": IoUCrop,
+    "ZoomOut": ZoomOut,
+    "ObjectCrop": ObjectCrop,
+    "LargeScaleJitter": LargeScaleJitter,
+}
+"""Beside Albumentations' names, these may be used in a configuration."""
+TRANSFORMS = (*_MOVES, *_WARPS, *_PIXELS, *_HOLES, *OWN)
 """Names that may be used in a configuration."""
-
-Entries = Sequence[str | Mapping[str, Mapping[str, Any] | None]]
-
-_FLIP: dict[str, Any] = {"HorizontalFlip": {"p": 0.5}}
-PRESETS: dict[str, Entries] = {
-    "none": [],
-    "default": [
-        _FLIP,
-        {"ColorJitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.02, "p": 0.5}},
-    ],
-    "strong": [
-        _FLIP,
-        {"Affine": {"scale": [0.6, 1.4], "translate_percent": [-0.1, 0.1], "rotate": [-10, 10], "shear": [-4, 4],
-                    "p": 0.7}},
-        {"ColorJitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.05, "p": 0.8}},
-        {"ToGray": {"p": 0.05}},
-        {"GaussianBlur": {"blur_limit": [3, 5], "p": 0.1}},
-    ],
-    # YOLOX's gains on hue (of 180), saturation and value (of 255).
-    "yolox": [{"HueSaturationValue": {"hue_shift_limit": 5, "sat_shift_limit": 30, "val_shift_limit": 30, "p": 1.0}},
-              _FLIP],
-    # SSD, section 2.2 and 3.6; colours in the ranges of torchvision's RandomPhotometricDistort.
-    "ssd": [
-        {"ColorJitter": {"brightness": [0.875, 1.125], "contrast": [0.5, 1.5], "saturation": [0.5, 1.5],
-                         "hue": [-0.05, 0.05], "p": 0.8}},
-        {"ZoomOut": {"side": 4.0, "p": 0.5}},
-        "IoUCrop",
-        _FLIP,
-    ],
-    # Darknet's jitter=.3, saturation=1.5, exposure=1.5, hue=.1.
-    "darknet": [
-        {"CropAndPad": {"percent": [-0.3, 0.3], "fill": 114, "p": 1.0}},
-        {"ColorJitter": {"brightness": [0.667, 1.5], "contrast": [1, 1], "saturation": [0.667, 1.5],
-                         "hue": [-0.1, 0.1], "p": 1.0}},
-        _FLIP,
-    ],
-}  # fmt: skip
 
 
 class Transforms:
@@ -104,22 +79,25 @@ class Transforms:
     see a uint16 image as float32 in 0..1.
 
     Args:
-        entries: a preset's name ("none", "default", "strong", "yolox", "ssd", "darknet"), or a list like
+        entries: a preset's name ("none", "default", "strong", "yolox", "ssd", "darknet", "lsj"), or a list like
             `[{"HorizontalFlip": {"p": 0.5}}, {"RandomCrop": {"height": 400, "width": 400}}]`,
             with Albumentations' names and arguments.
-        channels: of the images. Presets are made for colour: where there are not three channels, brightness
-            and contrast alone change.
+        channels: of the images; most weather needs three. Presets are made for colour: where there are not three,
+            brightness and contrast alone change.
 
     Raises:
-        VisionTasksError: unknown name or argument (with the nearest valid one), or a value Albumentations refuses.
+        VisionTasksError: unknown name or argument (with the nearest valid one), a value Albumentations refuses, or a
+            transform that does not take images of so many channels.
     """
 
     def __init__(self, entries: str | Entries = "default", channels: int = 3) -> None:
         if isinstance(entries, str):
             if entries not in PRESETS:
                 raise VisionTasksError(f"transforms: there is no preset {_unknown(entries, PRESETS)}")
-            entries = PRESETS[entries] if channels == 3 else _without_colour(PRESETS[entries])
+            entries = PRESETS[entries] if channels == 3 else without_colour(PRESETS[entries])
         self.steps = [_build(entry) for entry in entries]
+        for step in self.steps:
+            _check_takes(step, channels)
 
     def __call__(self, sample: Sample, random: Generator) -> Sample:
         if sample.image is None or not self.steps:
@@ -129,7 +107,7 @@ class Transforms:
         draw = python_random.Random(int(random.integers(2**63)))
         for step in self.steps:
             try:
-                if isinstance(step, (IoUCrop, ZoomOut)):
+                if type(step).__name__ in OWN:
                     image, target = step(image, target, random)
                     continue
                 step.set_random_state(random, draw)
@@ -161,6 +139,9 @@ def _apply(step: Any, image: np.ndarray, target: Target) -> tuple[np.ndarray, Ta
             f"transforms: {name} made {changed.shape} {changed.dtype} of an image {image.shape} {image.dtype}; "
             "channels, type and normalisation are the model's own business (its preprocess)"
         )
+    if name in _HOLES:
+        seen = _move_bitmap(step, np.ones(image.shape[:2], dtype=np.uint8))
+        return changed, covered(target, seen == 0)
     return changed, target
 
 
@@ -227,20 +208,31 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
     return step
 
 
-def _without_colour(entries: Entries) -> Entries:
-    """A preset for images whose channels are no colours."""
-    kept: list[str | Mapping[str, Mapping[str, Any] | None]] = []
-    for entry in entries:
-        arguments = dict(entry.get("ColorJitter") or {}) if isinstance(entry, Mapping) else {}
-        if arguments:
-            limits = {
-                f"{name}_limit": [v - 1 for v in value] if isinstance(value := arguments[name], Sequence) else value
-                for name in ("brightness", "contrast")
-            }
-            kept.append({"RandomBrightnessContrast": limits | {"p": arguments["p"]}})
-        elif isinstance(entry, str) or not {"ToGray", "HueSaturationValue"} & entry.keys():
-            kept.append(entry)
-    return kept
+def _check_takes(step: Any, channels: int) -> None:
+    """Try a transform of pixels on a small image, as many say only when they run that they need three channels.
+
+    Raises:
+        VisionTasksError: it works with three, but not with these; or it changes the image's form.
+    """
+    name = type(step).__name__
+    if name not in (*_PIXELS, *_HOLES):
+        return
+
+    def works(count: int) -> bool:
+        image = np.random.default_rng(0).integers(0, 256, (64, 64, count), dtype=np.uint8)
+        step.set_random_state(np.random.default_rng(0), python_random.Random(0))
+        try:
+            _apply(step, image, Target(0, (64, 64)))
+        except VisionTasksError:
+            raise
+        except Exception:  # whatever it says: it may only be that this image is small
+            return False
+        return True
+
+    if not works(channels) and channels != 3 and works(3):
+        raise VisionTasksError(
+            f"transforms: {name} is for images of three channels, but these have {channels}; leave it out"
+        )
 
 
 def _unknown(word: str, valid: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vision_tasks.config import Config, DataConfig
+from vision_tasks.data.copy_paste import CopyPaste
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.dataset import Combination, InOrder, Transform
 from vision_tasks.data.mixup import MixUp
@@ -25,9 +26,9 @@ def data_module(
         batch_size=config.data.batch_size,
         val_batch_size=config.data.val_batch_size,
         transforms=transforms_of(config.data, train, preprocess) if train is not None else None,
-        combinations=combinations_of(config.data, preprocess) if train is not None else (),
+        combinations=combinations_of(config.data, preprocess, train) if train is not None else (),
         plain_epochs=config.data.plain_epochs,
-        min_sizes=config.data.min_sizes,
+        min_sizes=min_sizes_of(config.data, preprocess),
         group_by_aspect_ratio=config.data.group_by_aspect_ratio and config.data.crop is None,
         workers=config.data.workers,
         seed=config.train.seed,
@@ -85,11 +86,13 @@ def transforms_of(config: DataConfig, train: Records, preprocess: Preprocess | N
     return InOrder((crop, augment))
 
 
-def combinations_of(config: DataConfig, preprocess: Preprocess | None = None) -> list[Combination]:
-    """Mosaic and mixup, as far as the recipe has them.
+def combinations_of(
+    config: DataConfig, preprocess: Preprocess | None = None, train: Records | None = None
+) -> list[Combination]:
+    """Mosaic, copy-paste and mixup, as far as the recipe has them, in this order.
 
     Raises:
-        VisionTasksError: neither the recipe nor the model has a size for mosaics.
+        VisionTasksError: neither the recipe nor the model has a size for mosaics, or there are no masks to paste.
     """
     chosen: list[Combination] = []
     if config.mosaic:
@@ -98,7 +101,30 @@ def combinations_of(config: DataConfig, preprocess: Preprocess | None = None) ->
             if preprocess is None or preprocess.resize == "none":
                 raise VisionTasksError("data.mosaic_size must be given: the model does not resize images to any size.")
             size = preprocess.size or preprocess.min_size
-        chosen.append(Mosaic(config.mosaic, size if isinstance(size, tuple) else (size, size), config.mosaic_scale))
+        sides = size if isinstance(size, tuple) else (size, size)
+        chosen.append(Mosaic(config.mosaic, sides, config.mosaic_scale, tiles=config.mosaic_tiles))
+    if config.copy_paste:
+        if train is not None and not train.has_shapes:
+            raise VisionTasksError(
+                f"data.copy_paste pastes objects along their masks, but nobody drew any in {train.source}. "
+                "Set data.copy_paste=0; data.mosaic and data.mixup do with boxes."
+            )
+        chosen.append(CopyPaste(config.copy_paste))
     if config.mixup:
         chosen.append(MixUp(config.mixup))
     return chosen
+
+
+def min_sizes_of(config: DataConfig, preprocess: Preprocess | None = None) -> list[int]:
+    """Shorter sides to choose from per batch; models of a letterbox take them in whole strides.
+
+    Raises:
+        VisionTasksError: the model is made for one size alone.
+    """
+    if config.min_sizes and preprocess is not None and preprocess.resize == "stretch" and preprocess.stride == 1:
+        height, width = preprocess.size or (0, 0)
+        raise VisionTasksError(
+            f"data.min_sizes has several sizes, but this model's default boxes are made for {height}×{width} pixels "
+            "alone. Set data.min_sizes=[]; data.augment=ssd or lsj varies the scale of objects."
+        )
+    return config.min_sizes
