@@ -18,6 +18,8 @@ MISSING = np.iinfo(np.int64).min
 """Stands for an id that the file does not give."""
 TEXT = MISSING + 1
 """Ids that are text are collected as TEXT, TEXT + 1, ...; whole numbers as ids stay within ±2^62."""
+JUDGED = ("box_unreadable", "box_inverted", "box_empty", "box_outside", "box_clipped", "area_missing")
+"""The kinds of problems that `judged` finds."""
 _SLICE = 1 << 16
 
 
@@ -39,6 +41,8 @@ class Columns:
     shape_starts: list[np.ndarray] = field(default_factory=list)
     rle_sizes: array[int] = field(default_factory=lambda: array("q"))  # annotation number, height, width, ...
     annotations: int = 0  # so many so far
+    kept_images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # set by `assemble`, as is the next
+    kept_annotations: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # places, in the new order
 
     def take(self, name: str) -> np.ndarray:
         """The whole column; its pieces are let go, so that only one column exists twice at a time."""
@@ -74,7 +78,7 @@ def assemble(
         )
     starts = _checked_rle(columns, row, images, annotation_ids, owners, problems)
     del owners
-    chosen = chosen[np.argsort(row[chosen], kind="stable")]
+    chosen = columns.kept_annotations = chosen[np.argsort(row[chosen], kind="stable")]
     row = row[chosen]
     out: dict[str, np.ndarray] = {
         **images,
@@ -86,7 +90,7 @@ def assemble(
     del annotation_ids, label, starts
     for name in ("boxes", "areas", "is_crowd"):
         out[name] = columns.take(name)[chosen]
-    out["usable"] = _judged(out, row, problems)
+    out["usable"] = judged(out, row, problems)
     return {**out, "has_shapes": bool((out["shape_starts"] >= 0).any())}
 
 
@@ -123,7 +127,7 @@ def _images(columns: Columns, problems: Problems, source: Path) -> tuple[dict[st
         raise VisionTasksError(
             f'{source}: no usable image among the {len(ids):,} entries of "images".\n{problems.summary()}'.rstrip()
         )
-    chosen = np.flatnonzero(kept)
+    chosen = columns.kept_images = np.flatnonzero(kept)
     _note_shared_files(chosen, ids, name, problems)
     ids = ids[chosen]
     byte = np.repeat(kept, lengths)
@@ -214,8 +218,13 @@ def _checked_rle(
     return starts
 
 
-def _judged(out: dict[str, np.ndarray], row: np.ndarray, problems: Problems) -> np.ndarray:
-    """Which annotations training may use, (N,); mends areas. In slices, to need little memory."""
+def judged(out: dict[str, np.ndarray], row: np.ndarray, problems: Problems) -> np.ndarray:
+    """Which annotations training may use, (N,) bool, by their boxes. In slices, to need little memory.
+
+    Args:
+        out: arrays of `Records` by name; areas that say nothing are mended in place. row: (N,) image row of each.
+        problems: grows by what is found (`JUDGED`).
+    """
     usable = np.zeros(len(row), bool)
     for begin in range(0, len(row), _SLICE):
         part = slice(begin, begin + _SLICE)
