@@ -7,20 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from vision_tasks.config import DataConfig, SemanticConfig, Split
-from vision_tasks.data.formats.coco import read_coco
+from vision_tasks.data.formats.interface import Found
+from vision_tasks.data.formats.registry import find_data, read_found
 from vision_tasks.data.formats.semantic import alone, has_split, read_semantic, relabelled, with_rendered, with_semantic
 from vision_tasks.data.images import check_images
 from vision_tasks.data.joint import join
-from vision_tasks.data.layout import find_coco, find_semantic, held
+from vision_tasks.data.layout import find_semantic, held
+from vision_tasks.data.patch import apply_patch
 from vision_tasks.data.records import Records
 from vision_tasks.data.relabel import chosen, with_maps_of, with_objects_of
-from vision_tasks.data.semantic_check import Checked, check_maps
+from vision_tasks.data.semantic_check import check_maps
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.models.multi_head import Kind
 from vision_tasks.structures import Categories
+from vision_tasks.training.data_words import tell_maps, tell_objects, tell_shared
 
 log = logging.getLogger("vision_tasks")
 
@@ -45,19 +46,20 @@ def splits_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects
 
 def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[Kind, ...]) -> Split | None:
     semantic = _semantic_of(config, named, name) if "semantic" in kinds else None
+    patch = None if named is None else named.patch
     if semantic is not None and ("objects" not in kinds or (named is not None and named.annotations is None)):
-        return Split(semantic=semantic)
-    if named is not None:
-        if named.annotations is None:
-            raise VisionTasksError(f"data.{name} names no annotations: the model finds objects. Give a COCO JSON file.")
-        images = named.images or next(iter(find_coco(named.annotations).values())).images
-        return Split(annotations=named.annotations, images=images, semantic=semantic)
+        return Split(semantic=semantic, patch=patch)
+    if named is not None and named.annotations is not None:
+        return _located(named, name).model_copy(update={"semantic": semantic})
+    if named is not None and (patch is None or config.path is None):
+        wanted = "the model finds objects" if patch is None else "there is nothing for the patch to mend"
+        raise VisionTasksError(f"data.{name} names no annotations: {wanted}. Give a COCO JSON file.")
     if config.path is None or ("objects" not in kinds and config.semantic is not None):
         return None
     if "objects" not in kinds and name != "train" and find_semantic(config.path) is not None:
         return None  # maps without a split of this name
     try:
-        splits = find_coco(config.path)
+        splits = find_objects(config.path)
     except VisionTasksError as error:
         if "semantic" in kinds and semantic is None:
             raise VisionTasksError(_no_maps(config.path, error)) from error
@@ -70,7 +72,37 @@ def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[K
         raise
     if name not in splits:
         return None
-    return Split(annotations=splits[name].annotations, images=splits[name].images, semantic=semantic)
+    return _as_split(splits[name]).model_copy(update={"semantic": semantic, "patch": patch})
+
+
+def find_objects(path: Path) -> dict[str, Found]:
+    """The splits of a data set of objects, in whatever format (`registry.find_data`).
+
+    Raises:
+        VisionTasksError: nothing is found, or semantic maps alone.
+    """
+    found = find_data(path)
+    return found if any(f.format != "masks" for f in found.values()) else find_data(path, "coco")
+
+
+def _located(named: Split, name: str) -> Split:
+    """A split with the format and image folder that it does not name itself."""
+    assert named.annotations is not None
+    if named.format is not None and (named.part is not None or named.images is not None):
+        return named
+    try:
+        found = find_data(named.annotations, named.format)
+    except VisionTasksError:
+        if named.images is None or named.annotations.suffix.lower() != ".json":
+            raise
+        return named  # its reader says better what is wrong with it
+    one = found.get(named.part or name) or next(iter(found.values()))
+    own = {key: value for key in ("images", "part") if (value := getattr(named, key)) is not None}
+    return _as_split(one).model_copy(update=own | {"patch": named.patch, "ratio": named.ratio})
+
+
+def _as_split(found: Found) -> Split:
+    return Split(annotations=found.annotations, images=found.images, format=found.format, part=found.part)
 
 
 def _semantic_of(config: DataConfig, named: Split | None, name: str) -> SemanticConfig | None:
@@ -111,10 +143,10 @@ def read_split(
     root = Path((split.semantic.path if split.semantic is not None else None) or ".")
     if split.annotations is None:
         assert files is not None
-        records = check_images(read_semantic(files, name, root, semantic_categories))
+        records = read_semantic(files, name, root, semantic_categories)
+        records = check_images(records if split.patch is None else apply_patch(records, split.patch, name))
     else:
-        assert split.images is not None
-        records = check_images(read_coco(Path(split.annotations), Path(split.images), categories))
+        records = check_images(_objects(split, name, categories))
         if "semantic" in kinds and files is not None:
             records = with_semantic(records, files, name, root, semantic_categories)
         elif kinds == ("semantic",):
@@ -123,12 +155,29 @@ def read_split(
         if "objects" not in kinds:
             records = alone(records)
     if records.has_boxes:
-        _tell_objects(records, name)
+        tell_objects(records, name)
     if records.semantic is not None:
         records, checked = check_maps(records)
-        _tell_maps(records, checked, name)
+        tell_maps(records, checked, name)
     if len(records.problems):
         log.warning("%s", records.problems.summary().removeprefix("warning: "))  # the console says so
+    return records
+
+
+def _objects(split: Split, name: str, categories: Categories | None) -> Records:
+    """The objects of a split, mended as its patch says."""
+    assert split.annotations is not None
+    found = Found(split.format or "coco", Path(split.annotations), split.images, split.part)
+    # A patch may rename categories, so that only what it leaves can be matched with those wanted.
+    records = read_found(found, categories if split.patch is None else None)
+    if not records.has_boxes:
+        raise VisionTasksError(f"{split.annotations}: these are semantic maps, but this model finds objects.")
+    if split.patch is not None:
+        records = apply_patch(records, split.patch, name)
+        records = records if categories is None else with_objects_of(records, categories)
+    if found.format == "coco_panoptic" and not all(records.categories.is_thing):
+        things = [entry for entry in records.categories.to_list() if entry["isthing"]]
+        records = with_objects_of(records, Categories.of(things))
     return records
 
 
@@ -185,19 +234,8 @@ def read_splits(
     objects = records.categories if records.has_boxes and "objects" not in (names or {}) else None
     surfaces = None if records.semantic is None or "semantic" in (names or {}) else records.semantic.categories
     judged = read_parts(val, "val", kinds, objects, surfaces, only)
-    _tell_shared(records, judged)
+    tell_shared(records, judged)
     return records, judged
-
-
-def _tell_shared(train: Records, val: Records) -> None:
-    """Says it where images are both learned from and judged by."""
-    own = {train.image_path(row) for row in range(len(train))}
-    shared = [path for row in range(len(val)) if (path := val.image_path(row)) in own]
-    if shared:
-        log.warning(
-            "%d of the %d validation images are training images, too, such as %s: the scores say little about new "
-            "images. Correct data.val, or the splits of data.semantic.", len(shared), len(val), shared[0],
-        )  # fmt: skip
 
 
 def _only(records: Records, names: Mapping[Kind, Sequence[str]]) -> Records:
@@ -214,35 +252,6 @@ def _only(records: Records, names: Mapping[Kind, Sequence[str]]) -> Records:
     except ValueError as error:
         raise VisionTasksError(f"{records.source}: {error}. Correct the head's categories.") from error
     return records
-
-
-def _tell_objects(records: Records, name: str) -> None:
-    log.info("%s: %d images, %d objects in %s", name, len(records), len(records.boxes), records.source)
-    counts = np.bincount(records.labels[records.usable & ~records.is_crowd], minlength=len(records.categories))
-    if not counts.any():
-        log.warning("%s: no object is annotated; there is nothing to learn or to judge by.", name)
-    elif name == "train" and not counts.all():
-        log.warning("train: nobody annotated %s.", _unseen(records.categories, counts))
-
-
-def _tell_maps(records: Records, checked: Checked, name: str) -> None:
-    assert records.semantic is not None
-    categories, of_all = records.semantic.categories, checked.shares
-    largest = np.argsort(-checked.pixels, kind="stable")[:6].tolist()
-    shares = ", ".join(f"{categories.names[k]} {of_all[k]:.1%}" for k in largest)
-    kinds = "1 category" if len(categories) == 1 else f"{len(categories)} categories"
-    maps = f"{checked.total} semantic map{'s' * (checked.total != 1)}"
-    log.info("%s: %s of %s (%s) in %s", name, maps, kinds, shares, records.source)
-    if not checked.pixels.any():
-        log.warning("%s: no pixel of any category is annotated; there is nothing to learn or to judge by.", name)
-    elif name == "train" and not checked.pixels.all():
-        where = "" if checked.is_whole else f" in the {checked.maps} of {checked.total} maps that were looked at"
-        log.warning("train: nobody annotated %s%s.", _unseen(categories, checked.pixels), where)
-
-
-def _unseen(categories: Categories, counts: np.ndarray) -> str:
-    names = [n for n, c in zip(categories.names, counts, strict=True) if not c]
-    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
 
 
 def _no_maps(path: Path, error: VisionTasksError) -> str:
