@@ -7,27 +7,49 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_tasks.data.formats.coco import read_coco
+from vision_tasks.data.formats.coco_writer import write_coco
 from vision_tasks.data.formats.interface import Format, Found
+from vision_tasks.data.formats.lvis import find_lvis, read_lvis, write_lvis
 from vision_tasks.data.formats.voc import find_voc, read_voc
-from vision_tasks.data.layout import find_coco, held
+from vision_tasks.data.formats.voc_writer import write_voc
+from vision_tasks.data.layout import NothingFoundError, find_coco, held, looks_like_instances, looks_like_lvis
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
 
 
 def _read_coco(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:
-    return read_coco(found.annotations, found.images, categories)
+    return read_coco(found.annotations, found.images, categories, extras=extras)
 
 
 def _find_coco(path: Path) -> dict[str, Found]:
-    return {name: Found("coco", s.annotations, s.images) for name, s in find_coco(path).items()}
+    if path.is_file() and not (path.suffix.lower() == ".json" and looks_like_instances(path)):
+        return {}
+    if path.is_file() and looks_like_lvis(path):
+        return {}
+    splits = find_coco(path, wanted=lambda file: not looks_like_lvis(file))
+    return {name: Found("coco", s.annotations, s.images) for name, s in splits.items()}
 
 
 FORMATS: dict[str, Format] = {
-    "coco": Format("COCO instances", _read_coco, _find_coco, None, "boxes, polygons, run lengths, crowds"),
-    "voc": Format("Pascal VOC", read_voc, find_voc, None, "boxes; difficult, truncated, occluded, pose, parts"),
+    "coco": Format(
+        "COCO instances", _read_coco, _find_coco, write_coco, "boxes, polygons, run lengths, crowds; any other keys"
+    ),
+    "lvis": Format("LVIS", read_lvis, find_lvis, write_lvis, "boxes, polygons, run lengths; any other keys"),
+    "voc": Format("Pascal VOC", read_voc, find_voc, write_voc, "boxes; difficult, truncated, occluded, pose, parts"),
 }
 """Name -> format, in the order in which they are tried on a folder."""
+
+
+_OTHERS = (
+    ("seqinfo.ini", "sequences of MOTChallenge, for `vision-tasks evaluate-tracks`"),
+    ("label_2", "a folder as KITTI has them, which is not read"),
+    ("annotations.xml", "annotations.xml, such as CVAT exports: export COCO there"),
+    ("*.mp4", "videos, for `vision-tasks predict`"),
+    ("*.jp*g", "images without annotations"),
+    ("*.png", "images without annotations"),
+)
+"""Files that tell what a folder without annotations is, and what to say."""
 
 
 def find_data(path: Path | str, form: str | None = None) -> dict[str, Found]:
@@ -46,16 +68,44 @@ def find_data(path: Path | str, form: str | None = None) -> dict[str, Found]:
         near = difflib.get_close_matches(form, FORMATS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(FORMATS)}."
         raise VisionTasksError(f"there is no format {form!r}; {hint}")
-    refusals = []
-    for entry in FORMATS.values() if form is None else [FORMATS[form]]:
+    if form is not None:
+        find = FORMATS[form].find
+        if found := find(path) if find is not None else {}:
+            return _ordered(found)
+        raise NothingFoundError(f"{path}: nothing of the format {form} ({FORMATS[form].title}) found; {_held(path)}")
+    refusals: list[VisionTasksError] = []
+    for entry in FORMATS.values():
         try:
-            found = entry.find(path) if entry.find is not None else {}
-        except VisionTasksError as error:
-            refusals.append(str(error))
+            if found := entry.find(path) if entry.find is not None else {}:
+                return _ordered(found)
+        except NothingFoundError:
             continue
-        if found:
-            return {split: found[split] for split in ("train", "val", "test") if split in found}
-    raise VisionTasksError(refusals[0] if refusals else f"{path}: no annotations found; {held(path)}")
+        except VisionTasksError as error:
+            refusals.append(error)
+    if refusals:  # there is something, but it cannot be used
+        raise refusals[0]
+    if path.is_file() and path.suffix.lower() == ".json":
+        return {"train": Found("coco", path)}  # its reader says what it is instead
+    titles = ", ".join(entry.title for entry in FORMATS.values() if entry.find is not None)
+    raise NothingFoundError(f"{path}: no annotations found{_other(path)}. Looked for {titles}; {_held(path)}")
+
+
+def _ordered(found: dict[str, Found]) -> dict[str, Found]:
+    return {split: found[split] for split in ("train", "val", "test") if split in found}
+
+
+def _held(path: Path) -> str:
+    return held(path) if path.is_dir() else "it is a file of another kind."
+
+
+def _other(path: Path) -> str:
+    """What a folder holds of what is known, but no data to train on."""
+    if not path.is_dir():
+        return ""
+    for name, what in _OTHERS:
+        if any(any(path.glob("*/" * depth + name)) for depth in range(3)):
+            return f", but {what}"
+    return ""
 
 
 def read_found(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:

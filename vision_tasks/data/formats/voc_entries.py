@@ -17,7 +17,7 @@ _OUTLINES = ("polygon", "segm", "segmentation", "mask")
 # folder and path name places on the disk of whoever drew the boxes; they are not kept.
 _OF_IMAGE = ("folder", "path", "filename", "size", "object", "segmented")
 _NAN = float("nan")
-_DEEPEST = 8
+DEEPEST = 8
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def _object(element: Element, extras: bool) -> VocObject:
             name = name or _text(child.text)
         elif tag == "bndbox":
             by_tag = {c.tag: c.text for c in child}
-            corners = tuple(_number(by_tag.get(c)) for c in CORNERS)
+            corners = tuple(_number(by_tag.get(c)) for c in CORNERS)  # type: ignore[assignment]
         elif tag in _OUTLINES:
             outline = True
         elif not extras:
@@ -100,7 +100,7 @@ def _object(element: Element, extras: bool) -> VocObject:
                 others["pose"] = pose
         else:
             _add(others, child, 0)
-    return VocObject(name, corners, outline, others)  # type: ignore[arg-type]  # four corners
+    return VocObject(name, corners, outline, others)
 
 
 def _image_extras(root: Element, size: Element | None) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _add(out: dict[str, Any], element: Element, depth: int) -> None:
 
 
 def _value(element: Element, depth: int) -> Any:
-    if not len(element) or depth >= _DEEPEST:
+    if not len(element) or depth >= DEEPEST:
         return _text(element.text)
     inner: dict[str, Any] = {}
     for child in element:
