@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from vision_tasks.data.formats.coco_entries import name_from_url
 from vision_tasks.data.formats.semantic_layouts import MARKS
 from vision_tasks.data.records import escapes
 from vision_tasks.errors import VisionTasksError
@@ -24,6 +25,10 @@ _SAMPLE = 16
 _DEPTH = 3
 
 
+class NothingFoundError(VisionTasksError):
+    """There is nothing of this format, in contrast to something that cannot be used."""
+
+
 class CocoSplit(NamedTuple):
     """One part of a data set: its annotation file and the folder that holds its images."""
 
@@ -31,7 +36,7 @@ class CocoSplit(NamedTuple):
     images: Path
 
 
-def find_coco(path: Path | str) -> dict[str, CocoSplit]:
+def find_coco(path: Path | str, wanted: Callable[[Path], bool] | None = None) -> dict[str, CocoSplit]:
     """The splits "train", "val" and "test" of a data set, as far as there are any, in this order.
 
     The split is told by the file's name, else by its folder's; a single file of unknown split is "train". The image
@@ -39,9 +44,11 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
 
     Args:
         path: a folder (annotation files up to three levels down), or one annotation file.
+        wanted: of a folder's files only those of which this is true.
 
     Raises:
-        VisionTasksError: nothing found, two files for one split, or images that are in no folder; lists what is there.
+        NothingFoundError: no such file in the folder; lists what is there.
+        VisionTasksError: two files for one split, or images that are in no folder.
     """
     path = Path(path)
     if path.is_file():
@@ -49,16 +56,16 @@ def find_coco(path: Path | str) -> dict[str, CocoSplit]:
     if not path.is_dir():
         raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
     files = sorted(_json_files(path, _DEPTH))
-    coco = [f for f in files if _looks_like_instances(f)]
+    coco = [f for f in files if looks_like_instances(f) and (wanted is None or wanted(f))]
     # COCO puts files of several tasks side by side; one for key points alone has boxes too.
     coco = [f for f in coco if not any(word in f.name.lower() for word in _OTHER_TASKS)] or coco
     if not coco:
         if panoptic := next((f for f in files if b'"segments_info"' in _ends(f)), None):
-            raise VisionTasksError(
+            raise NothingFoundError(
                 f"{path}: {panoptic.relative_to(path)} is a COCO panoptic file: for boxes and masks of objects an "
                 "instances_*.json is needed beside it. A model of semantic maps alone, such as unet, does without."
             )
-        raise VisionTasksError(
+        raise NothingFoundError(
             f"{path}: no COCO annotation file (JSON with images, annotations, categories) found; {held(path)}"
         )
     found: dict[str, list[Path]] = {}
@@ -99,11 +106,19 @@ def _json_files(folder: Path, depth: int) -> Iterator[Path]:
             yield from _json_files(entry, depth - 1)
 
 
-def _looks_like_instances(file: Path) -> bool:
+def looks_like_instances(file: Path) -> bool:
     """Whether the text has COCO's keys and none of other tasks; big files are judged by both ends."""
     text = _ends(file)
     keys = sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
     return keys >= (3 if len(text) < 2 * _HEAD else 1) and b'"segments_info"' not in text and b'"caption"' not in text
+
+
+def looks_like_lvis(file: Path) -> bool:
+    """Whether the text has keys of LVIS, which has no "iscrowd"; big files are judged by both ends."""
+    text = _ends(file)
+    images = any(key in text for key in (b'"not_exhaustive_category_ids"', b'"neg_category_ids"'))
+    categories = all(key in text for key in (b'"synset"', b'"frequency"'))
+    return (images or categories) and b'"iscrowd"' not in text
 
 
 def _ends(file: Path) -> bytes:
@@ -141,9 +156,13 @@ def _only(path: Path, split: str, files: list[Path]) -> Path:
     return files[0]
 
 
-def image_folder(file: Path, top: Path) -> Path:
-    """The candidate folder that holds most of the first files named; the nearest one if several do alike."""
-    names = [n for n in _first_names(file) if not escapes(n)]
+def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
+    """The candidate folder that holds most of the first files named; the nearest one if several do alike.
+
+    Args:
+        url_parts: images without file name are named by so many parts of the end of their URL.
+    """
+    names = [n for n in first_names(file, url_parts) if not escapes(n)]
     candidates = list(_candidates(file, top))
     if not names:
         return candidates[0]
@@ -177,13 +196,21 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _first_names(file: Path) -> list[str]:
+def first_names(file: Path, url_parts: int = 0) -> list[str]:
     """Some file names out of the first megabyte, else out of the middle and the end (images may follow annotations)."""
+    for key in ("file_name", "coco_url") if url_parts else ("file_name",):
+        if names := _first_texts(file, key):
+            return names if key == "file_name" else [n for url in names if (n := name_from_url(url, url_parts))]
+    return []
+
+
+def _first_texts(file: Path, key: str) -> list[str]:
     size = file.stat().st_size
+    pattern = rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % key.encode()
     with file.open("rb") as stream:
         for place in (0, size // 2, max(0, size - _HEAD)):
             stream.seek(place)
-            found = re.findall(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', stream.read(_HEAD))
+            found = re.findall(pattern, stream.read(_HEAD))
             if found:
                 return [n for raw in found[:_SAMPLE] if isinstance(n := _text(raw), str)]
     return []

@@ -24,11 +24,12 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+def counted(items: Iterable[T], what: str, total: int | None = None, each: int = 1) -> Iterator[T]:
     """The items; each one done is told to the listener, if there is one.
 
     Args:
-        what: such as "copying images". total: how many; the length of `items` where it has one.
+        what: such as "copying images". total: how many; the length of `items` where it has one. each: so many things
+            are in each item, in the last one perhaps fewer.
     """
     listener = _listener.get()
     if listener is None:
@@ -39,4 +40,4 @@ def counted(items: Iterable[T], what: str, total: int | None = None) -> Iterator
     listener(what, 0, total)
     for done, item in enumerate(items, 1):
         yield item
-        listener(what, done, total)
+        listener(what, done * each if total is None else min(done * each, total), total)

@@ -33,13 +33,26 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vision_tasks"
 
 
-def folder_for(path: Path, wanted: Categories | None, cache: bool | Path | None) -> Path | None:
-    """Where the index of this file in its present state is or will be; None if it is not to be kept."""
+def folder_for(
+    path: Path, wanted: Categories | None, cache: bool | Path | None, dialect: tuple[object, ...] = ()
+) -> Path | None:
+    """Where the index of this file in its present state is or will be; None if it is not to be kept.
+
+    Args:
+        dialect: what else decides how the file is read.
+    """
     state = path.stat()
     if cache is False or (cache is None and state.st_size < FROM_BYTES):
         return None
     key = json.dumps(
-        [SCHEMA, str(path.resolve()), state.st_size, state.st_mtime_ns, None if wanted is None else wanted.to_list()]
+        [
+            SCHEMA,
+            str(path.resolve()),
+            state.st_size,
+            state.st_mtime_ns,
+            None if wanted is None else wanted.to_list(),
+            *dialect,
+        ]
     )
     base = cache if isinstance(cache, Path) else default_folder()
     return base / f"records-{hashlib.sha256(key.encode()).hexdigest()[:20]}"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 
+from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats import cache as record_cache
 from vision_tasks.data.formats import coco_entries as entries
 from vision_tasks.data.formats.assemble import Columns, assemble
 from vision_tasks.data.formats.coco_categories import read_categories
+from vision_tasks.data.formats.coco_extras import CocoExtras
 from vision_tasks.data.formats.coco_kind import foreign_annotation, foreign_object, foreign_start
 from vision_tasks.data.formats.json_stream import Chunk, JsonFile
 from vision_tasks.data.formats.shapes import RLE_MARK, rle_size
@@ -31,6 +34,8 @@ def read_coco(
     images: Path | str | None = None,
     categories: Categories | Iterable[str] | Iterable[Mapping[str, Any]] | None = None,
     cache: bool | Path | None = None,
+    extras: bool = False,
+    dialect: entries.Dialect = entries.COCO,
 ) -> Records:
     """Reads a COCO instances file in chunks, so that memory stays near the size of the result.
 
@@ -42,6 +47,8 @@ def read_coco(
             file lists none), and labels count in them. Default: those of the file, unused ones included.
         cache: keep a memory-mapped index for next time: True (in `cache.default_folder()`), False, a folder, or
             None for True from `cache.FROM_BYTES` on.
+        extras: keep the other keys in `Records.extras`; the index is neither used nor kept then.
+        dialect: see `lvis.read_lvis`.
 
     Raises:
         VisionTasksError: the file is missing, cut off, no JSON, of another kind (captions, panoptic, results, ...), or
@@ -53,13 +60,14 @@ def read_coco(
     try:
         if path.is_dir():
             raise VisionTasksError(f"{path} is a folder, not an annotation file. Name the JSON file.")
-        folder = record_cache.folder_for(path, wanted, cache)
+        folder = record_cache.folder_for(path, wanted, False if extras else cache, dialect)
         if folder is not None and (known := record_cache.load(folder, root, path)) is not None:
             return known
         with path.open("rb") as stream, record_cache.Writer(folder) as writer, _without_collector():
-            reader = _Reader(path, writer.shapes)
-            found, own_categories = reader.read(stream, wanted)
-            return writer.finish(found, own_categories, reader.problems, root, path)
+            reader = _Reader(path, writer.shapes, CocoExtras() if extras else None, dialect)
+            found, own_categories, others = reader.read(stream, wanted)
+            records = writer.finish(found, own_categories, reader.problems, root, path)
+            return records if others is None else replace(records, extras=others)
     except OSError as error:
         raise VisionTasksError(
             f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions."
@@ -81,21 +89,22 @@ def _without_collector() -> Iterator[None]:
 class _Reader:
     """Collects the columns of one file."""
 
-    def __init__(self, path: Path, shapes: BinaryIO) -> None:
-        self.path = path
-        self.shapes = shapes
+    def __init__(self, path: Path, shapes: BinaryIO, extras: CocoExtras | None, dialect: entries.Dialect) -> None:
+        self.path, self.shapes, self.extras, self.dialect = path, shapes, extras, dialect
         self.shape_bytes = 0
         self.problems = Problems()
         self.columns = Columns()
         self.image_texts, self.category_texts = entries.TextIds(), entries.TextIds()
         self.seen = {"images": 0, "annotations": 0}
-        self.decode_images = msgspec.json.Decoder(list[entries.Image]).decode
+        self.decode_images: Callable[[bytes], list[Any]] = msgspec.json.Decoder(
+            list[entries.UrlImage] if dialect.lvis else list[entries.Image]
+        ).decode
         self.decode_annotations = msgspec.json.Decoder(list[entries.Annotation]).decode
         self._add_images([])
         self._add_annotations([], [])
 
-    def read(self, stream: BinaryIO, wanted: Categories | None) -> tuple[dict[str, Any], Categories]:
-        """The arrays of `Records`, outlines excepted."""
+    def read(self, stream: BinaryIO, wanted: Categories | None) -> tuple[dict[str, Any], Categories, Extras | None]:
+        """The arrays of `Records`, outlines excepted; what labels mean; the other keys, if they are wanted."""
         file = JsonFile(stream, self.path)
         if (first := file.first()) != "{":
             raise foreign_start(self.path, first, file.head())
@@ -108,10 +117,14 @@ class _Reader:
                     self._chunk(chunk, key)
             elif key == "categories":
                 categories = file.value()
+            elif self.extras is not None:
+                self.extras.add_member(key, file.value())
         if not {"images", "annotations"} <= set(keys):
             raise foreign_object(self.path, keys)
         found, ids, labels = read_categories(categories, wanted, self.category_texts, self.problems, self.path)
-        return assemble(self.columns, ids, labels, self.problems, self.path), found
+        arrays = assemble(self.columns, ids, labels, self.problems, self.path)
+        others = None if self.extras is None else self.extras.finish(self.columns, categories, ids, labels)
+        return arrays, found, others
 
     def _chunk(self, chunk: Chunk, key: str) -> None:
         body = chunk.text.lstrip(_SPACE)
@@ -119,10 +132,14 @@ class _Reader:
         if not body:
             return
         try:
+            whole = b"[" + body + b"]"
             if key == "images":
-                self._add_images(self.decode_images(b"[" + body + b"]"))
+                found = self.decode_images(whole)
+                if self.dialect.lvis:
+                    found = [self._named(i) for i in found]
+                self._add_images(found)
             else:
-                clean = self.decode_annotations(b"[" + body + b"]")
+                found = clean = self.decode_annotations(whole)
                 shapes = [entries.shape_of(a.segmentation) for a in clean]
                 self._add_annotations(clean, [outline for outline, _ in shapes])
                 for annotation, (_, flaw) in zip(clean, shapes, strict=True):
@@ -133,12 +150,20 @@ class _Reader:
         except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):
             del body
             self._patiently(chunk, key)
+            return
+        if self.extras is not None:
+            self.extras.add_text(key, whole, len(found))
+
+    def _named(self, image: entries.UrlImage) -> entries.Image:
+        name = image.file_name or entries.name_from_url(image.coco_url, self.dialect.url_parts)
+        return entries.Image(image.id, name, image.width, image.height)
 
     def _patiently(self, chunk: Chunk, key: str) -> None:
         """Entry by entry, for chunks with a flaw."""
         images: list[entries.Image] = []
         annotations: list[entries.Annotation] = []
         outlines: list[bytes] = []
+        values: list[dict[str, Any]] = []
         end, first = 0, self.seen[key]
         for number, (start, stop) in enumerate(zip(chunk.starts.tolist(), chunk.ends.tolist(), strict=True), first):
             where = f"entry {number} of {key}"
@@ -149,8 +174,10 @@ class _Reader:
                 raise self._broken(chunk, start, where)
             if not isinstance(value, dict):
                 self.problems.add("entry_unreadable", [where])
-            elif key == "images":
-                images.append(entries.patient_image(value, self.image_texts, where, self.problems))
+                continue
+            values.append(value)
+            if key == "images":
+                images.append(entries.patient_image(value, self.image_texts, where, self.problems, self.dialect))
             else:
                 if foreign := foreign_annotation(self.path, value):
                     raise foreign
@@ -162,6 +189,8 @@ class _Reader:
         self._between(chunk, end, len(chunk.text), f"entry {first + len(chunk.starts)} of {key}")
         self._add_images(images)
         self._add_annotations(annotations, outlines)
+        if self.extras is not None:
+            self.extras.add_values(key, values)
         self.seen[key] = first + len(chunk.starts)
 
     def _between(self, chunk: Chunk, start: int, stop: int, where: str) -> None:
@@ -211,7 +240,8 @@ class _Reader:
             if outline.startswith(RLE_MARK):
                 columns.rle_sizes.extend((number, *rle_size(outline)))
         columns.annotations += len(annotations)
-        self.problems.add("crowd_missing", (f"annotation {i}" for i in ids[crowd < 0]), int((crowd < 0).sum()))
+        if not self.dialect.lvis:
+            self.problems.add("crowd_missing", (f"annotation {i}" for i in ids[crowd < 0]), int((crowd < 0).sum()))
         self.shape_bytes += self.shapes.write(b"".join(outlines))
         self.seen["annotations"] += len(annotations)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,29 @@ class Image(msgspec.Struct, gc=False):
     file_name: str
     width: int
     height: int
+
+
+class UrlImage(msgspec.Struct, gc=False):
+    """A clean entry of "images" in LVIS, which has a URL, or a file name, or both."""
+
+    id: int
+    width: int
+    height: int
+    file_name: str = ""
+    coco_url: str = ""
+
+
+class Dialect(NamedTuple):
+    """In what a file differs from COCO's: an LVIS file has URLs instead of file names, and no crowds.
+
+    `url_parts`: so many parts of the end of a URL make a file name: 1 or, with the folder, 2.
+    """
+
+    lvis: bool = False
+    url_parts: int = 1
+
+
+COCO = Dialect()
 
 
 class RunLengths(msgspec.Struct, gc=False):
@@ -74,14 +97,22 @@ def shape_of(value: list[list[float]] | RunLengths | None) -> tuple[bytes, str |
     return shapes.from_value({"size": value.size, "counts": value.counts})
 
 
-def patient_image(value: dict[str, Any], ids: TextIds, where: str, problems: Problems) -> Image:
+def name_from_url(url: str, parts: int) -> str:
+    """The last parts of a URL as a file name; "" of one that has fewer."""
+    found = url.split("/")[-parts:]
+    return "/".join(found) if all(found) and url else ""
+
+
+def patient_image(
+    value: dict[str, Any], ids: TextIds, where: str, problems: Problems, dialect: Dialect = COCO
+) -> Image:
     """An image entry with whatever is wrong with it."""
     number = read_id(value.get("id"), ids, where, problems)
     name = value.get("file_name")
     if not isinstance(name, str) or not name.strip():
         url = value.get("coco_url")
-        name = url.rsplit("/", 1)[-1] if isinstance(url, str) else ""
-        if name:
+        name = name_from_url(url, dialect.url_parts) if isinstance(url, str) else ""
+        if name and not dialect.lvis:
             problems.add("image_file_from_url", [where])
     return Image(number, name, _side(value.get("width"), where, problems), _side(value.get("height"), where, problems))
 

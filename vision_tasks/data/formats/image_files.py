@@ -13,7 +13,7 @@ import cv2
 
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.progress import counted
-from vision_tasks.data.records import Records
+from vision_tasks.data.records import Records, escapes
 from vision_tasks.errors import VisionTasksError
 
 # What a file system says that cannot make a hard link where another could: across devices, no such thing, too many.
@@ -43,6 +43,7 @@ def place_images(
     targets = [safe_name(records, row) for row in range(len(records))] if names is None else list(names)
     if images == "none":
         return
+    insides: dict[Path, Path] = {}
     placed: set[str] = set()
     missing: list[str] = []
     foreign: list[str] = []
@@ -51,13 +52,15 @@ def place_images(
         if name in placed:  # two image ids share a file
             continue
         try:
+            root = records.image_root(row)
+            inside = insides[root] if root in insides else insides.setdefault(root, root.resolve())
             source = records.image_path(row).resolve(strict=True)
             regular = stat.S_ISREG(source.stat().st_mode) and os.access(source, os.R_OK)
         except (OSError, RuntimeError):  # RuntimeError: links that go in circles
             regular = False
         if not regular:
             missing.append(records.file_name(row))
-        elif not source.is_relative_to(records.image_root(row).resolve()) and not cv2.haveImageReader(str(source)):
+        elif not source.is_relative_to(inside) and not cv2.haveImageReader(str(source)):
             foreign.append(records.file_name(row))
         else:
             _place(source, folder / name, images)
@@ -73,8 +76,13 @@ def safe_name(records: Records, row: int) -> str:
     Raises:
         VisionTasksError: it is absolute or leads out of its folder.
     """
-    records.image_path(row)  # raises
-    return PurePosixPath(records.file_name(row)).as_posix()
+    name = records.file_name(row)
+    if reason := escapes(name):
+        raise VisionTasksError(
+            f"{records.source}: image {records.image_ids[row]}: file_name {name!r} {reason}, which is refused. "
+            "Write it relative to the image folder."
+        )
+    return PurePosixPath(name).as_posix()
 
 
 def unique_stems(records: Records) -> list[str]:

@@ -115,7 +115,11 @@ def _from_rle(value: dict[str, Any]) -> tuple[bytes, str | None]:
 
 def box_around(entry: bytes) -> tuple[float, float, float, float]:
     """x, y, width, height around an entry of `encode_polygons` or `encode_rle`."""
-    shape = decode(np.frombuffer(entry, np.uint8), 0)
+    return box_of(decode(np.frombuffer(entry, np.uint8), 0))
+
+
+def box_of(shape: Polygons | Rle) -> tuple[float, float, float, float]:
+    """x, y, width, height around an outline."""
     if isinstance(shape, dict):
         x, y, w, h = (float(v) for v in coco_mask.toBbox(shape))
         return x, y, w, h
