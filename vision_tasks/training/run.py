@@ -30,6 +30,7 @@ from vision_tasks.models.registry import model_kinds
 from vision_tasks.training.building import model_for, resumed_model
 from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog, NonFiniteGuard, PoliteInterrupt
 from vision_tasks.training.class_weights import weigh_classes
+from vision_tasks.training.data_check import check_data
 from vision_tasks.training.judging import Summaries, score
 from vision_tasks.training.loaders import data_module
 from vision_tasks.training.module import TrainingModule
@@ -83,6 +84,8 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
     kinds = model_kinds(config.model["name"], config.model)
     train, val = read_splits(config.data, kinds, chosen_categories(config.model))
+    if resume is None:  # a run that has begun was looked at then
+        check_data({"train": train, "val": val}, config.data.check, str(config.data.path or train.source))
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     check_suits(model, train, config.data.min_sizes, val)
     weigh_classes(model, train, config.train.class_weights)

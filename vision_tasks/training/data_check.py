@@ -1,0 +1,73 @@
+"""The doctor's quick part, before a training begins: what would break it stops it, the rest is said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+from vision_tasks.data.doctor.diagnose import diagnose
+from vision_tasks.data.doctor.findings import Finding
+from vision_tasks.data.joint import JointRecords
+from vision_tasks.data.records import Records
+from vision_tasks.errors import VisionTasksError
+
+log = logging.getLogger("vision_tasks")
+
+_SAID = 3
+"""So many findings are said in words; the others are counted."""
+
+_TOLD = (
+    "box_unreadable", "box_inverted", "box_empty", "box_outside", "mask_size", "mask_unreadable", "category_unknown",
+    "image_ambiguous", "image_unknown", "image_file_shared", "image_missing",
+)  # fmt: skip
+"""Findings of which the reader's own problems tell already."""
+
+
+def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn", "off"], data: str) -> None:
+    """Look for what annotations alone can tell; no image is opened.
+
+    Args:
+        splits: records by "train" and "val", as they will be trained on. how: whether to stop at what would break
+            training. data: what to call the data on the command line, such as "data/balloons".
+
+    Raises:
+        VisionTasksError: with `how="stop"`, something would break training; says what, where and what mends it.
+    """
+    if how == "off":
+        return
+    diagnosis = diagnose({name: part for split, r in splits.items() for name, part in _parts(split, r)}, quick=True)
+    grave = [f for f in diagnosis if f.severity == "breaks"]
+    if grave and how == "stop":
+        words = "\n".join(_words(f) for f in grave)
+        raise VisionTasksError(
+            f"The data would break this training:\n{words}\n"
+            f"See it: vision-tasks doctor {data} --report doctor.html\n"
+            f"Mend it: vision-tasks doctor {data} --fix patch.json, then train with data.train.patch=patch.json "
+            f"data.val.patch=patch.json (as far as the patch has them).\n"
+            f"Train all the same: data.check=warn"
+        )
+    rest = [f for f in diagnosis if f.severity != "note" and f.code not in _TOLD]
+    for finding in rest[:_SAID]:
+        log.warning("%s", _words(finding))
+    if len(rest) > _SAID or grave:
+        more = f"{len(rest) - _SAID} more" if len(rest) > _SAID else "all of it"
+        log.warning("The doctor has %s to say: vision-tasks doctor %s", more, data)
+
+
+def _parts(split: str, records: Records | None) -> list[tuple[str, Records]]:
+    """The data sets that a split is made of, with names."""
+    if records is None or not records.has_boxes:
+        return []
+    if not isinstance(records, JointRecords):
+        return [(split, records)]
+    own = [part for part in records.parts if part.has_boxes]
+    return [(f"{split}[{number}]" if number else split, part) for number, part in enumerate(own)]
+
+
+def _words(finding: Finding) -> str:
+    kind = finding.kind
+    of = f" of {finding.of:,}" if finding.of else ""
+    where = f" ({finding.examples[0]})" if finding.examples else ""
+    split = f"{finding.split}: " if finding.split else ""
+    return f"{split}{finding.count:,}{of} {kind.title}{where}: {kind.effect}. To do: {kind.remedy}. [{finding.code}]"
