@@ -228,6 +228,36 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "images are only inside their annotation files (imageData), from where they are not read",
         "save them beside the annotations",
     ),
+    "label_missing": (
+        "note",
+        "images have no label file: they count as images without objects",
+        "add empty label files, or take these images away if nobody annotated them",
+    ),
+    "label_without_image": (
+        "warning",
+        "label files have no image: left out",
+        "add the images, or delete these files",
+    ),
+    "label_line_unreadable": (
+        "warning",
+        "lines of label files are not a class number and a box or an outline: left out",
+        "correct or delete these lines",
+    ),
+    "label_not_shares": (
+        "warning",
+        "labels hold numbers far above 1, which should be shares of width and height: taken as they are",
+        "divide them by width and height if they are pixels",
+    ),
+    "class_names_missing": (
+        "note",
+        "nothing names the classes: their numbers are used",
+        "list them in data.yaml (names), or one a line in classes.txt",
+    ),
+    "image_unreadable": (
+        "warning",
+        "image files cannot be opened, so what their labels mean in pixels is unknown: without their objects",
+        "copy these files again, or remove them",
+    ),
     "cache_unwritable": (
         "note",
         "the index could not be kept for next time",

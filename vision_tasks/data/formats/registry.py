@@ -12,6 +12,8 @@ from vision_tasks.data.formats.interface import Format, Found
 from vision_tasks.data.formats.lvis import find_lvis, read_lvis, write_lvis
 from vision_tasks.data.formats.voc import find_voc, read_voc
 from vision_tasks.data.formats.voc_writer import write_voc
+from vision_tasks.data.formats.yolo import find_yolo, read_yolo
+from vision_tasks.data.formats.yolo_writer import write_yolo
 from vision_tasks.data.layout import NothingFoundError, find_coco, held, looks_like_instances, looks_like_lvis
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
@@ -37,6 +39,7 @@ FORMATS: dict[str, Format] = {
     ),
     "lvis": Format("LVIS", read_lvis, find_lvis, write_lvis, "boxes, polygons, run lengths; any other keys"),
     "voc": Format("Pascal VOC", read_voc, find_voc, write_voc, "boxes; difficult, truncated, occluded, pose, parts"),
+    "yolo": Format("YOLO txt", read_yolo, find_yolo, write_yolo, "boxes, or one outline for each object; nothing else"),
 }
 """Name -> format, in the order in which they are tried on a folder."""
 

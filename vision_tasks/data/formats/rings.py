@@ -47,7 +47,8 @@ def _cornered(ring: np.ndarray) -> np.ndarray:
     before, after = ring - np.roll(ring, 1, 0), np.roll(ring, -1, 0) - ring
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     # Back along the same line is a turn, too.
-    return ring[turns | ((before * after).sum(1) < 0)]
+    kept: np.ndarray = ring[turns | ((before * after).sum(1) < 0)]
+    return kept
 
 
 def joined(rings: Sequence[np.ndarray]) -> np.ndarray:
@@ -55,7 +56,7 @@ def joined(rings: Sequence[np.ndarray]) -> np.ndarray:
 
     The line has no width, so by the even-odd rule and as COCO rasterises nothing is added.
     """
-    whole = rings[-1]
+    whole: np.ndarray = rings[-1]
     for k in range(len(rings) - 2, -1, -1):
         own, nearby = rings[k], rings[k + 1]
         distance, place = cKDTree(own).query(nearby)

@@ -1,0 +1,85 @@
+"""The lines of a YOLO label file: a class and shares of the image's width and height."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vision_tasks.data.formats.shapes import from_polygons
+
+FAR = 2.0
+"""Shares beyond this are pixels, not boxes that reach over the edge."""
+_DIGITS = 6
+"""Decimals of pixels that are kept: shares have been rounded, and 473.07 should come back as that."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One object.
+
+    Attributes:
+        number: of the line, from 1. category: class number. values: shares, as written. outlined: whether they are the
+            points of an outline, not center x, center y, width, height. score: confidence of a prediction.
+        key_points: shares of key points, as written.
+    """
+
+    number: int
+    category: int
+    values: tuple[float, ...]
+    outlined: bool = False
+    score: float | None = None
+    key_points: tuple[float, ...] = ()
+
+
+def read_lines(text: str, key_points: int = 0) -> tuple[list[Line], list[int]]:
+    """Objects of a label file, and the numbers of the lines that are none.
+
+    Five numbers are a box, seven and more of an odd count an outline; one more, of even count, ends with a confidence.
+
+    Args:
+        key_points: numbers of key points that follow each box, 0 for none.
+    """
+    lines: list[Line] = []
+    lost: list[int] = []
+    for number, text_line in enumerate(text.splitlines(), 1):
+        fields = text_line.split()
+        if not fields:
+            continue
+        try:
+            category, *values = map(float, fields)
+        except ValueError:
+            lost.append(number)
+            continue
+        line = _line(number, category, values, key_points) if category >= 0 and category.is_integer() else None
+        if line is None:
+            lost.append(number)
+        else:
+            lines.append(line)
+    return lines, lost
+
+
+def _line(number: int, category: float, values: list[float], key_points: int) -> Line | None:
+    if key_points and len(values) in (4 + key_points, 5 + key_points):
+        score = values[-1] if len(values) == 5 + key_points else None
+        return Line(number, int(category), tuple(values[:4]), False, score, tuple(values[4 : 4 + key_points]))
+    score = values.pop() if len(values) % 2 else None
+    if len(values) < 4 or not all(map(math.isfinite, values)):
+        return None
+    return Line(number, int(category), tuple(values), len(values) > 4, score)
+
+
+def pixels(line: Line, width: int, height: int) -> tuple[tuple[float, float, float, float], float | None, bytes]:
+    """Box (x, y, width, height) in pixels; of an outline its area and the entry of `shapes`, else None and b""."""
+    if not line.outlined:
+        cx, cy, w, h = line.values
+        w, h = w * width, h * height
+        x, y = cx * width - w / 2, cy * height - h / 2
+        return (round(x, _DIGITS), round(y, _DIGITS), round(w, _DIGITS), round(h, _DIGITS)), None, b""
+    points = np.array(line.values).reshape(-1, 2) * (width, height)
+    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+    x, y = points.T
+    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
+    box = (round(x1, _DIGITS), round(y1, _DIGITS), round(x2 - x1, _DIGITS), round(y2 - y1, _DIGITS))
+    return box, round(area, _DIGITS), from_polygons([points.reshape(-1).tolist()])[0]
