@@ -100,6 +100,7 @@ def gather(parts: Sequence[Records], names: Sequence[Sequence[str]] | None = Non
     folder_of = [np.array([where[f] for f in found], np.int32)[own] for found, own, _ in places]
     new = [n for own in names for n in own] if names is not None else [n for _, _, own in places for n in own]
     encoded = [name.encode("utf-8", "surrogateescape") for name in new]
+    sources = list(dict.fromkeys(str(part.source) for part in parts))
     return GatheredRecords(
         **_arrays(parts),
         names=np.frombuffer(b"".join(encoded), np.uint8),
@@ -107,7 +108,7 @@ def gather(parts: Sequence[Records], names: Sequence[Sequence[str]] | None = Non
         categories=parts[0].categories,
         problems=joined_problems(parts),
         root=parts[0].root,
-        source=parts[0].source if len({p.source for p in parts}) == 1 else Path(" + ".join(str(p.source) for p in parts)),
+        source=Path(" + ".join(sources)),
         has_shapes=any(part.has_shapes for part in parts),
         semantic=_maps(parts),
         has_boxes=any(part.has_boxes for part in parts),
@@ -159,7 +160,7 @@ def unlike(parts: Sequence[Records]) -> tuple[list[Records], list[str]]:
     for name in ("image_ids", "annotation_ids"):
         taken = np.zeros(0, np.int64)
         changed = []
-        for i, part in enumerate(out or parts):
+        for part in out or parts:
             ids = getattr(part, name)
             if len(np.intersect1d(taken, ids)):
                 shift = int(taken.max()) + 1 - min(int(ids.min()), 1)

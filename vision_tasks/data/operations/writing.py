@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.interface import ImageWriting, Losses, Writer
 from vision_tasks.data.formats.registry import FORMATS
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
@@ -29,20 +29,31 @@ def write_data(
         VisionTasksError: no such format, none that can be written, or a folder that holds something.
     """
     out = Path(out)
+    write = check_target(out, form)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    losses = Losses()
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        work.chmod(0o755)  # mkdtemp makes folders for the owner alone
+        write(splits, work, images=images, losses=losses)
+        work.replace(out)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return losses
+
+
+def check_target(out: Path | str, form: str) -> Writer:
+    """The writer of a format, if it can be used: asked before long work, so that it is not in vain.
+
+    Raises:
+        VisionTasksError: no such format, none that can be written, or a folder that holds something.
+    """
+    out = Path(out)
     entry = FORMATS.get(form)
     if entry is None or entry.write is None:
         known = ", ".join(name for name, f in FORMATS.items() if f.write is not None)
         raise VisionTasksError(f"{form!r} cannot be written; formats to write are: {known}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise VisionTasksError(f"{out} holds something already. Name a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    losses = Losses()
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        work.chmod(0o755)  # mkdtemp makes folders for the owner alone
-        entry.write(splits, work, images=images, losses=losses)
-        work.replace(out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    return losses
+    return entry.write
