@@ -222,6 +222,9 @@ def test_ids_that_occur_twice(tmp_path: Path) -> None:
     entry = {"id": 5, "image_id": 1, "category_id": 1, "bbox": [1, 1, -1, -1], "area": 1, "iscrowd": 0}
     records = read_coco(_write(tmp_path, annotations=[entry, entry]))
     assert _edited(records, {"op": "order_corners", "ids": [5]}).usable.all(), "what does good to both"
+    twice = read_coco(_write(tmp_path, annotations=[entry, entry | {"id": 4}, entry, entry | {"id": 6}]))
+    edited = _edited(twice, {"op": "drop_annotations", "ids": [4, 5], "keep_first": True})
+    assert edited.annotation_ids.tolist() == [5, 6]
     with pytest.raises(VisionTasksError, match="annotation 5 occurs more than once"):
         _edited(records, {"op": "drop_annotations", "ids": [5]})
 

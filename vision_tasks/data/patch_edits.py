@@ -87,7 +87,9 @@ OPERATIONS: dict[str, Operation] = {
         operations.join_images, "gives the first image the annotations of the others, which go", {"ids": _TWO_IDS}
     ),
     "drop_masks": Operation(operations.drop_masks, "leaves out masks; boxes stay", {"ids": _IDS}),
-    "drop_annotations": Operation(operations.drop_annotations, "leaves out annotations", {"ids": _IDS}),
+    "drop_annotations": Operation(
+        operations.drop_annotations, "leaves out annotations", {"ids": _IDS}, {"keep_first": _FLAG}
+    ),
     "drop_images": Operation(operations.drop_images, "leaves out images with their annotations", {"ids": _IDS}),
     "drop_categories": Operation(
         operations.drop_categories, "leaves out categories with their annotations", {"names": _NAMES}

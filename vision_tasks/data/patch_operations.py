@@ -150,9 +150,15 @@ def drop_masks(draft: Draft, edits: Sequence[Edit]) -> None:
 
 
 def drop_annotations(draft: Draft, edits: Sequence[Edit]) -> None:
-    """Annotations go."""
+    """Annotations go. With "keep_first", of those that share an id the first stays."""
     kept = np.ones(len(draft.row), bool)
-    kept[draft.annotations(_ids(edits), unique=True)] = False
+    for edit in edits:
+        at = draft.annotations(edit["ids"], unique=not edit.get("keep_first"))
+        if edit.get("keep_first"):
+            ids = draft.arrays["annotation_ids"][at]  # in a row where they are the same
+            again = ids[1:] == ids[:-1]
+            at = at[np.append(False, again) | ~np.append(again, False)]
+        kept[at] = False
     draft.keep_annotations(np.flatnonzero(kept))
 
 
