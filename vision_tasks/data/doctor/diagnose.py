@@ -7,9 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vision_tasks.data.doctor.boxes import check_boxes
-from vision_tasks.data.doctor.findings import Diagnosis, Finding, ordered
+from vision_tasks.data.doctor.causes import beneath, folded
+from vision_tasks.data.doctor.conventions import check_conventions
+from vision_tasks.data.doctor.entries import check_entries
+from vision_tasks.data.doctor.findings import Diagnosis, Finding
+from vision_tasks.data.doctor.labels import check_labels
+from vision_tasks.data.doctor.masks import check_masks
 from vision_tasks.data.doctor.objects import Objects
+from vision_tasks.data.doctor.statistics import statistics_of
 from vision_tasks.data.formats.registry import find_data, read_found
 from vision_tasks.data.progress import Listener, counted, reporting_to
 from vision_tasks.data.records import Records
@@ -29,9 +37,9 @@ def diagnose(
     """What is wrong with a data set, what that does, and what mends it.
 
     Args:
-        data: a folder or an annotation file, or records of one split or of several by name. images: the image folder,
-            if it is not to be found. quick: look at annotations alone, open no image. network: what a model does to
-            sizes (`sizes.network_of`), to say which objects it cannot see. progress: is told how far the work is.
+        data: a folder or an annotation file, or records of one split or of several by name, the one to train on first.
+        images: the image folder, if it is not to be found. quick: look at annotations alone, open no image.
+        network: what a model does to sizes, to say which objects it cannot see. progress: is told how far the work is.
 
     Raises:
         VisionTasksError: there is nothing that can be read at all.
@@ -41,10 +49,32 @@ def diagnose(
             return diagnose(data, images, quick=quick, network=network)
     splits = splits_of(data, images)
     findings: list[Finding] = []
+    places: dict[tuple[str, str], np.ndarray] = {}
+    image_rows: dict[tuple[str, str], np.ndarray] = {}
+    meant: dict[str, Records] = {}
+    statistics: dict[str, Any] = {}
     for name, records in counted(splits.items(), "checking annotations", len(splits)):
-        findings += check_boxes(Objects.of(records, name))
+        own, objects = check_annotations(records, name)
+        findings += own
+        places |= {(name, code): found for code, found in objects.found.items()}
+        image_rows |= {
+            (name, code): objects.rows[f] for code, f in objects.found.items() if not code.startswith("image_")
+        }
+        meant[name] = records if objects.boxes is records.boxes else replace(records, boxes=objects.boxes, folder=None)
+        statistics[name] = statistics_of(objects)
+    findings += check_labels(splits)
     looked_at = [f"{sum(len(r.labels) for r in splits.values()):,} annotations"]
-    return Diagnosis(ordered(findings), {}, {}, looked_at)
+    return Diagnosis(folded(findings, places, image_rows), statistics, {}, looked_at)
+
+
+def check_annotations(records: Records, split: str) -> tuple[list[Finding], Objects]:
+    """Findings in the annotations of one split, and its objects with boxes as they were meant."""
+    written = Objects.of(records, split)
+    forms, objects = check_conventions(written)
+    findings = [*check_boxes(objects), *check_masks(objects)]
+    if forms:
+        findings = beneath(forms, [*check_boxes(written), *check_masks(written)], findings)
+    return [*findings, *check_entries(objects)], objects
 
 
 def splits_of(data: Path | str | Records | Mapping[str, Records], images: Path | None = None) -> dict[str, Records]:
@@ -53,7 +83,7 @@ def splits_of(data: Path | str | Records | Mapping[str, Records], images: Path |
         return {"train": data}
     if isinstance(data, Mapping):
         return dict(data)
-    found: Any = find_data(data)
+    found = find_data(data)
     if images is not None:
         found = {name: replace(f, images=images) for name, f in found.items()}
-    return {name: read_found(f, extras=False) for name, f in counted(found.items(), "reading", len(found))}
+    return {name: read_found(f) for name, f in counted(found.items(), "reading", len(found))}

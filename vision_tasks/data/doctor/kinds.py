@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vision_tasks.data import problems
+
 Severity = Literal["breaks", "hurts", "note"]
 """`breaks`: training would stop, or learn something else than was meant. `hurts`: something is left out, or judged
 wrongly. `note`: worth knowing, nothing is lost."""
@@ -142,7 +144,7 @@ KINDS: dict[str, Kind] = {
         "hurts",
         "annotations have a category id that is not listed",
         "they are left out: the model learns that these objects are background",
-        "add the category or correct the ids; the patch deletes the annotations",
+        "add the category, or correct the ids",
         breaks_from=0.01,
     ),
     "category_alike": Kind(
@@ -278,3 +280,10 @@ KINDS: dict[str, Kind] = {
         "enlarge the input, or cut images into tiles: vision-tasks data tile",
     ),
 }
+
+# What readers count besides is told in their words, under their names: "what it is: what was done".
+KINDS.update(
+    (code, Kind("hurts" if severity == "warning" else "note", *what.partition(": ")[::2], remedy))
+    for code, (severity, what, remedy) in problems.KINDS.items()
+    if code not in KINDS
+)

@@ -20,14 +20,16 @@ class Outlines:
 
     Attributes:
         has: (N,) bool. runs: (N,) bool, those that are run lengths. area: (N,) float64, pixels: of run lengths counted,
-            of polygons by the shoelace formula, several added up. extent: (N, 4) float64, left, top, right, bottom in
-            continuous pixels. length: (N,) float64, circumference of polygons, 0 for run lengths.
+            of polygons by the shoelace formula, several added up. largest: (N,) float64, the greatest of these.
+        extent: (N, 4) float64, left, top, right, bottom in continuous pixels. length: (N,) float64, circumference of
+            polygons, of run lengths that of their box.
         crossing: (N,) float64, how much of a polygon's area lies in loops that its own lines cut off, 0 to 1.
     """
 
     has: np.ndarray
     runs: np.ndarray
     area: np.ndarray
+    largest: np.ndarray
     extent: np.ndarray
     length: np.ndarray
     crossing: np.ndarray
@@ -39,15 +41,24 @@ def measure_outlines(records: Records) -> Outlines:
     starts = np.asarray(records.shape_starts)
     has = starts >= 0
     out = Outlines(
-        has, np.zeros(n, bool), np.full(n, np.nan), np.full((n, 4), np.nan), np.zeros(n), np.zeros(n)
-    )  # fmt: skip
+        has=has,
+        runs=np.zeros(n, bool),
+        area=np.full(n, np.nan),
+        largest=np.full(n, np.nan),
+        extent=np.full((n, 4), np.nan),
+        length=np.zeros(n),
+        crossing=np.zeros(n),
+    )
     if not has.any():
         return out
     words = records.shape_bytes.view("<i4")
     places = np.flatnonzero(has)
     heads = words[starts[places] >> 2]
     out.runs[places] = heads < 0
-    measure_runs(words, starts, places[heads < 0], out.area, out.extent)
+    runs = places[heads < 0]
+    measure_runs(words, starts, runs, out.area, out.extent)
+    out.largest[runs] = out.area[runs]
+    out.length[runs] = np.nan_to_num(2 * (out.extent[runs, 2:] - out.extent[runs, :2]).sum(1))
     polygons = places[heads > 0]
     for part in _parts(words, starts, polygons):
         _measure_polygons(words, starts[part] >> 2, part, out)
@@ -85,6 +96,7 @@ def _measure_polygons(words: np.ndarray, at: np.ndarray, places: np.ndarray, out
     length = np.add.reduceat(np.hypot(x[following] - x, y[following] - y), begin)
     first = np.cumsum(per_outline) - per_outline
     out.area[places] = np.add.reduceat(area, first)
+    out.largest[places] = np.maximum.reduceat(area, first)
     out.length[places] = np.add.reduceat(length, first)
     whole = begin[first]
     for column, (values, reduce) in enumerate(((x, np.minimum), (y, np.minimum), (x, np.maximum), (y, np.maximum))):

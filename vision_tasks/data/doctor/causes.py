@@ -1,0 +1,92 @@
+"""Root causes: which finding explains which, so that one flaw is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vision_tasks.data.doctor.findings import Finding, ordered
+
+# Cause -> what it may explain, if the places of the consequence are (nearly all) among its own.
+_AT_THE_SAME_PLACES: dict[str, tuple[str, ...]] = {
+    "box_outside": ("mask_beside_box", "mask_area"),
+    "box_whole_image": ("mask_beside_box", "mask_area"),
+    "box_beyond": ("mask_beside_box", "mask_area"),
+    "mask_crossing": ("mask_beside_box",),
+    "mask_beside_box": ("mask_area",),
+}
+# Cause -> what it explains in the same split, wherever that is.
+_ANYWHERE: dict[str, tuple[str, ...]] = {
+    "image_ambiguous": ("image_unknown", "annotation_id_repeated"),
+    "image_file_shared": ("image_copied",),
+    "box_duplicated": ("annotation_id_repeated",),
+    "category_conflict": ("category_renumbered", "category_absent"),
+    "image_rotated": ("image_mis_sized",),
+    "image_mis_sized": ("boxes_swapped",),
+}
+# Cause -> what follows from a wrong size of the image, in images that the cause names.
+_IN_THE_SAME_IMAGES: dict[str, tuple[str, ...]] = {
+    "image_mis_sized": ("box_outside", "box_beyond", "box_whole_image"),
+    "image_rotated": ("box_outside", "box_beyond"),
+}
+_MOST = 0.9
+
+Places = Mapping[tuple[str, str], np.ndarray]
+"""(split, code) -> indices of annotations at which a finding holds."""
+
+
+def beneath(causes: Sequence[Finding], before: Iterable[Finding], after: Iterable[Finding]) -> list[Finding]:
+    """Findings of a split whose boxes are in a wrong form: what remains once they are mended stands by itself.
+
+    Args:
+        causes: the wrong forms, at least one. before, after: findings of the boxes as written, and as meant.
+
+    Returns:
+        The first cause with what vanishes beneath it, and what remains.
+    """
+    after = list(after)
+    remaining = {f.code for f in after}
+    vanished = [f for f in before if f.code not in remaining]
+    first, *others = causes
+    return [replace(first, consequences=(*first.consequences, *others, *vanished)), *after]
+
+
+def folded(findings: Iterable[Finding], places: Places, images: Places) -> list[Finding]:
+    """Consequences beneath their causes, causes the gravest first.
+
+    Args:
+        places: indices of annotations by (split, code). images: image rows of the same annotations.
+    """
+    left = list(findings)
+    for table, explains in (
+        (_AT_THE_SAME_PLACES, lambda a, b: _within(places, a, b)),
+        (_ANYWHERE, lambda a, b: True),
+        (_IN_THE_SAME_IMAGES, lambda a, b: _in_images(images, a, b)),
+    ):
+        for code, consequences in table.items():
+            for cause in [f for f in left if f.code == code]:
+                found = [
+                    f for f in left if f.code in consequences and f.split == cause.split and explains(cause, f)
+                ]  # fmt: skip
+                if found and cause in left:
+                    left = [f for f in left if f not in found]
+                    left[left.index(cause)] = replace(cause, consequences=(*cause.consequences, *found))
+    return ordered(left)
+
+
+def _within(places: Places, cause: Finding, consequence: Finding) -> bool:
+    one, other = (places.get((f.split, f.code)) for f in (cause, consequence))
+    return one is not None and other is not None and bool(np.isin(other, one).mean() >= _MOST)
+
+
+def _in_images(images: Places, cause: Finding, consequence: Finding) -> bool:
+    """Whether the consequence's images are those that the cause names in its edits, or gives as examples."""
+    rows = images.get((consequence.split, consequence.code))
+    if rows is None:
+        return False
+    if cause.of and cause.count >= _MOST * cause.of:
+        return True
+    own = np.array([e.row for e in cause.examples if e.row is not None], np.int64)
+    return bool(np.isin(rows, own).mean() >= _MOST)
