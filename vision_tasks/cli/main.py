@@ -82,8 +82,11 @@ def doctor(
 def convert(
     data: Annotated[Path, typer.Argument(help="a folder or annotation file")],
     out: Annotated[Path, typer.Argument(help="a new folder")],
-    to: Annotated[str, typer.Option(help="format to write")] = "coco",
-    form: Annotated[str, typer.Option("--from", help="format to read; found out if left out")] = "",
+    to: Annotated[
+        str,
+        typer.Option(help="format to write: coco, lvis, voc, yolo, labelme, coco_panoptic, masks or webdataset"),
+    ] = "coco",
+    form: Annotated[str, typer.Option("--from", help="format to read, one of the same; found out if left out")] = "",
     images: Annotated[str, typer.Option(help="copy image files, link them (hard links), or none")] = "copy",
     image_folder: Annotated[Path | None, typer.Option(help="where the images are, if not found")] = None,
     patch: Annotated[Path | None, typer.Option(help="apply this patch of the doctor first")] = None,

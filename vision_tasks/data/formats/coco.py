@@ -19,9 +19,10 @@ from vision_tasks.data.formats.assemble import Columns, assemble
 from vision_tasks.data.formats.coco_categories import read_categories
 from vision_tasks.data.formats.coco_extras import CocoExtras
 from vision_tasks.data.formats.coco_kind import foreign_annotation, foreign_object, foreign_start
-from vision_tasks.data.formats.json_stream import Chunk, JsonFile
+from vision_tasks.data.formats.json_stream import BLOCK, Chunk, JsonFile
 from vision_tasks.data.formats.shapes import RLE_MARK, rle_size
 from vision_tasks.data.problems import Problems
+from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
@@ -96,7 +97,7 @@ class _Reader:
         self.columns = Columns()
         self.image_texts, self.category_texts = entries.TextIds(), entries.TextIds()
         self.seen = {"images": 0, "annotations": 0}
-        self.decode_images: Callable[[bytes], list[Any]] = msgspec.json.Decoder(
+        self.decode_images: Callable[[bytes], Any] = msgspec.json.Decoder(
             list[entries.UrlImage] if dialect.lvis else list[entries.Image]
         ).decode
         self.decode_annotations = msgspec.json.Decoder(list[entries.Annotation]).decode
@@ -109,11 +110,12 @@ class _Reader:
         if (first := file.first()) != "{":
             raise foreign_start(self.path, first, file.head())
         categories = b"null"
+        megabytes = self.path.stat().st_size >> 20
         keys = []
         for key in file.members():
             keys.append(key)
             if key in self.seen:
-                for chunk in file.chunks(key):
+                for chunk in counted(file.chunks(key), f"reading MB of {key}", megabytes, BLOCK >> 20):
                     self._chunk(chunk, key)
             elif key == "categories":
                 categories = file.value()

@@ -72,7 +72,7 @@ def write_instances(records: Records, stream: BinaryIO, losses: Losses, crowds: 
     extras = records.extras or Extras()
     pieces = {
         "images": _images(records, extras),
-        "annotations": annotations(records, losses, crowds),
+        "annotations": annotation_entries(records, losses, crowds),
         "categories": iter([category_entries(records, extras)]),
     }
     stream.write(b"{")
@@ -104,7 +104,7 @@ def _images(records: Records, extras: Extras) -> Iterator[list[Any]]:
         yield [_with(entry, extras.images.get(row)) for row, entry in zip(rows, plain, strict=True)]
 
 
-def annotations(records: Records, losses: Losses, crowds: bool = True) -> Iterator[list[Any]]:
+def annotation_entries(records: Records, losses: Losses, crowds: bool = True) -> Iterator[list[Any]]:
     """Entries of "annotations", some thousands at a time: structs, or dictionaries where there are other keys."""
     others = (records.extras or Extras()).annotations
     owners = np.repeat(records.image_ids, np.diff(records.first))

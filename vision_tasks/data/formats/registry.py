@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.coco_writer import write_coco
 from vision_tasks.data.formats.interface import Format, Found
+from vision_tasks.data.formats.labelme import find_labelme, read_labelme
+from vision_tasks.data.formats.labelme_writer import write_labelme
 from vision_tasks.data.formats.lvis import find_lvis, read_lvis, write_lvis
+from vision_tasks.data.formats.mask_images import find_masks, read_mask_images
+from vision_tasks.data.formats.masks_writer import write_masks
 from vision_tasks.data.formats.voc import find_voc, read_voc
 from vision_tasks.data.formats.voc_writer import write_voc
 from vision_tasks.data.formats.yolo import find_yolo, read_yolo
@@ -39,7 +44,11 @@ FORMATS: dict[str, Format] = {
     ),
     "lvis": Format("LVIS", read_lvis, find_lvis, write_lvis, "boxes, polygons, run lengths; any other keys"),
     "voc": Format("Pascal VOC", read_voc, find_voc, write_voc, "boxes; difficult, truncated, occluded, pose, parts"),
+    "labelme": Format(
+        "LabelMe", read_labelme, find_labelme, write_labelme, "boxes, polygons, circles, masks; any other keys"
+    ),
     "yolo": Format("YOLO txt", read_yolo, find_yolo, write_yolo, "boxes, or one outline for each object; nothing else"),
+    "masks": Format("mask images", read_mask_images, find_masks, write_masks, "a category for each pixel"),
 }
 """Name -> format, in the order in which they are tried on a folder."""
 
@@ -119,16 +128,29 @@ def read_found(found: Found, categories: Categories | None = None, *, extras: bo
 def read_data(
     path: Path | str, form: str | None = None, images: Path | None = None, *, extras: bool = False
 ) -> dict[str, Records]:
-    """All splits of a data set, with the categories of the first.
+    """All splits of a data set, with the same categories (`with_joint_categories`).
 
     Args:
         path, form: as in `find_data`. images: the image folder, if it is not to be found. extras: keep what training
             does not need, for writing it again.
     """
-    out: dict[str, Records] = {}
-    for name, found in find_data(path, form).items():
-        if images is not None:
-            found = replace(found, images=images)
-        known = next(iter(out.values())).categories if out else None
-        out[name] = read_found(found, known, extras=extras)
-    return out
+    found = find_data(path, form)
+    return with_joint_categories(
+        {name: read_found(replace(f, images=images or f.images), extras=extras) for name, f in found.items()}
+    )
+
+
+def with_joint_categories(splits: Mapping[str, Records]) -> dict[str, Records]:
+    """The splits in the categories of the first and then those that only others have, matched by name."""
+    first = next(iter(splits.values()))
+    own = first.categories.to_list()
+    if all(r.categories.to_list() == own and _map_names(r) == _map_names(first) for r in splits.values()):
+        return {name: replace(records, categories=first.categories) for name, records in splits.items()}
+    # Only here: it stands on this module.
+    from vision_tasks.data.operations.merge import with_joint_categories as joined
+
+    return joined([splits], {})[0][0]
+
+
+def _map_names(records: Records) -> tuple[str, ...] | None:
+    return None if records.semantic is None else records.semantic.categories.names
