@@ -242,6 +242,13 @@ KINDS: dict[str, Kind] = {
         "replace them; the patch leaves them out",
         breaks_from=0.5,
     ),
+    "image_too_large": Kind(
+        "hurts",
+        "images have more pixels than are read",
+        "they are refused before memory is taken for them; training takes another image in their place",
+        "scale them down, or cut them: vision-tasks data tile; the patch leaves them out",
+        breaks_from=0.5,
+    ),
     "image_mis_sized": Kind(
         "hurts",
         "image files are of another size than the annotations state",
