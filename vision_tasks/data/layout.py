@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -23,6 +25,19 @@ _OTHER_TASKS = ("captions", "panoptic", "keypoints", "stuff", "image_info")
 _HEAD = 1 << 20
 _SAMPLE = 16
 _DEPTH = 3
+
+
+_may_be_missing: ContextVar[bool] = ContextVar("images may be missing", default=False)
+
+
+@contextlib.contextmanager
+def images_may_be_missing() -> Iterator[None]:
+    """Within, annotations are found though their images are nowhere: the image folder is then theirs."""
+    token = _may_be_missing.set(True)
+    try:
+        yield
+    finally:
+        _may_be_missing.reset(token)
 
 
 class NothingFoundError(VisionTasksError):
@@ -168,6 +183,8 @@ def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
         return candidates[0]
     held = [sum((folder / name).is_file() for name in names) for folder in candidates]
     best = max(held)
+    if not best and _may_be_missing.get():
+        return candidates[0]
     if not best:
         tried = ", ".join(str(c) for c in candidates[:8])
         raise VisionTasksError(

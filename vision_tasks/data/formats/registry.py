@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from vision_tasks.data.formats.voc import find_voc, read_voc
 from vision_tasks.data.formats.voc_writer import write_voc
 from vision_tasks.data.formats.yolo import find_yolo, read_yolo
 from vision_tasks.data.formats.yolo_writer import write_yolo
-from vision_tasks.data.layout import NothingFoundError, find_coco, held, looks_like_instances, looks_like_lvis
+from vision_tasks.data.layout import (
+    NothingFoundError,
+    find_coco,
+    held,
+    images_may_be_missing,
+    looks_like_instances,
+    looks_like_lvis,
+)
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
@@ -134,7 +142,8 @@ def read_data(
         path, form: as in `find_data`. images: the image folder, if it is not to be found. extras: keep what training
             does not need, for writing it again.
     """
-    found = find_data(path, form)
+    with images_may_be_missing() if images is not None else nullcontext():
+        found = find_data(path, form)
     return with_joint_categories(
         {name: read_found(replace(f, images=images or f.images), extras=extras) for name, f in found.items()}
     )
