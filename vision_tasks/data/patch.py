@@ -83,23 +83,28 @@ def apply_patch(records: Records, patch: Path | str | Mapping[str, SplitPatch], 
     Raises:
         VisionTasksError: the patch is for other data or none of this split, or an edit does not fit.
     """
+    part = fitting(records, patch, split)
+    return apply_edits(records, part.edits, f"{part.file or 'patch'}, split {split}, ")
+
+
+def fitting(records: Records, patch: Path | str | Mapping[str, SplitPatch], split: str) -> SplitPatch:
+    """The part of a patch that was made for these records; arguments and errors as of `apply_patch`."""
     parts = patch if isinstance(patch, Mapping) else read_patch(patch)
     own = fingerprint(records)
-    name = next((n for n in sorted(parts, key=lambda n: n != split) if parts[n].fingerprint == own), None)
-    if name is None:
-        file = next((str(p.file) for p in parts.values() if p.file), "the patch")
-        if split not in parts:
-            raise VisionTasksError(
-                f"{file}: has no edits for {records.source} ({split}), only for "
-                f"{', '.join(f'{p.source} ({n})' for n, p in parts.items()) or 'nothing'}. Run the doctor on this data."
-            )
+    for part in [parts[split]] * (split in parts) + list(parts.values()):
+        if part.fingerprint == own:
+            return part
+    file = next((str(p.file) for p in parts.values() if p.file), "the patch")
+    if split not in parts:
         raise VisionTasksError(
-            f"{file}, split {split}: the data changed since: the patch was made for another state of "
-            f"{parts[split].source}, or another file than {records.source}. Run the doctor again with --fix, or leave "
-            f"the patch out."
+            f"{file}: has no edits for {records.source} ({split}), only for "
+            f"{', '.join(f'{p.source} ({n})' for n, p in parts.items()) or 'nothing'}. Run the doctor on this data."
         )
-    where = f"{parts[name].file or 'patch'}, split {name}, "
-    return apply_edits(records, parts[name].edits, where)
+    raise VisionTasksError(
+        f"{file}, split {split}: the data changed since: the patch was made for another state of "
+        f"{parts[split].source}, or another file than {records.source}. Run the doctor again with --fix, or leave "
+        f"the patch out."
+    )
 
 
 def read_patch(path: Path | str) -> dict[str, SplitPatch]:
