@@ -38,10 +38,17 @@ class Presence:
     rows: np.ndarray
     labels: np.ndarray
 
-    def per_class(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """(K,) int64, images with each category, of all or of these rows."""
-        kept = slice(None) if rows is None else np.isin(self.rows, rows)
-        return np.bincount(self.labels[kept], minlength=self.classes)
+    def per_class(self) -> np.ndarray:
+        """(K,) int64, images with each category."""
+        return np.bincount(self.labels, minlength=self.classes)
+
+    def of(self, records: Records, part: Records) -> Presence:
+        """The same of some of the images, told by their ids."""
+        rows = np.flatnonzero(np.isin(records.image_ids, part.image_ids))
+        place = np.full(len(records), -1)
+        place[rows] = np.arange(len(rows))
+        kept = place[self.rows] >= 0
+        return Presence(len(rows), self.classes, place[self.rows[kept]], self.labels[kept])
 
 
 def split_records(

@@ -1,0 +1,54 @@
+"""`vision-tasks data merge`: several data sets as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vision_tasks.cli.console import console, say
+from vision_tasks.cli.convert import check_apart, image_writing, say_records, say_written
+from vision_tasks.cli.work_bar import work_bar
+from vision_tasks.errors import VisionTasksError
+
+
+def run(out: Path, data: list[Path], categories: Path | None, to: str, images: str) -> None:
+    from vision_tasks.data.formats.registry import FORMATS, read_data
+    from vision_tasks.data.operations.merge import merge
+    from vision_tasks.data.operations.writing import check_target, write_data
+
+    if len(data) < 2:
+        raise VisionTasksError("name two data sets or more: vision-tasks data merge NEW_FOLDER ONE ANOTHER")
+    writing = image_writing(images)
+    check_target(out, to)
+    for path in data:
+        check_apart(path, out)
+    renaming = {} if categories is None else read_renaming(categories)
+    with work_bar(console()):
+        merged, notes = merge([read_data(path, extras=True) for path in data], renaming)
+        losses = write_data(merged, out, to, writing)
+    say_records(merged)
+    for note in notes:
+        say(f"note: {note}")
+    say_written(out, FORMATS[to].title, losses, writing)
+
+
+def read_renaming(path: Path) -> dict[str, str | None]:
+    """Old names and new ones of a YAML file; null drops a category.
+
+    Raises:
+        VisionTasksError: the file cannot be read, or holds anything else.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VisionTasksError(f"--map {path}: cannot be read as YAML ({error}).") from error
+    if not isinstance(content, dict):
+        raise VisionTasksError(f"--map {path}: must hold lines such as 'Car: car', or 'rider: null' to drop.")
+    for old, new in content.items():
+        if isinstance(new, dict | list | bool) or isinstance(old, bool) or old is None:
+            raise VisionTasksError(
+                f"--map {path}: {old!r}: {new!r} is not an old and a new name. Names such as no and 1 need quotation "
+                "marks."
+            )
+    return {str(old): None if new is None else str(new) for old, new in content.items()}
