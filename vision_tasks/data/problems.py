@@ -152,6 +152,11 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "semantic masks are of another size than their image: left out",
         "make the mask of the image as it is",
     ),
+    "mask_empty": (
+        "warning",
+        "masks of objects have no pixel: left out",
+        "draw these objects again, or delete their files",
+    ),
     "mask_all_ignored": (
         "warning",
         "semantic masks hold nothing but ignored pixels: they teach nothing",

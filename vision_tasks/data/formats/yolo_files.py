@@ -230,17 +230,15 @@ def listed_images(description: Description, file: Path) -> tuple[list[Path], lis
 def label_folder(folder: Path, top: Path) -> Path:
     """Where the labels of a folder's images lie.
 
-    The last "images" in the path stands for "labels", as the field has it; below the description's own folder first,
-    and only below the folder above that. Where there is no such folder, labels lie beside the images.
+    An "images" in the path, the last one first as the field has it, stands for "labels"; above the description's own
+    folder, and in it. Where there is no such folder, labels lie beside the images.
     """
     above = _fence(top)
     if folder.is_relative_to(above):
-        parts = list(folder.relative_to(above).parts)
-        places = [n for n, part in enumerate(parts) if part.lower() == "images"]
-        if places:
-            parts[places[-1]] = "labels"
-            own = top.joinpath(*parts[places[-1] :])
-            for found in (above.joinpath(*parts), own):
+        parts = folder.relative_to(above).parts
+        for place in reversed([n for n, part in enumerate(parts) if part.lower() == "images"]):
+            tail = ("labels", *parts[place + 1 :])
+            for found in (above.joinpath(*parts[:place], *tail), top.joinpath(*tail)):
                 if found.is_dir():
                     return found
     return folder

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import yaml
 
+from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.formats.rings import single_outline
@@ -38,6 +39,7 @@ def write_yolo(splits: Mapping[str, Records], folder: Path, *, images: ImageWrit
     Raises:
         VisionTasksError: file names that lead out of the folder, or collide. OSError: the disk is full.
     """
+    splits = {split: having_objects(records, losses) for split, records in splits.items()}
     outlined = [(r.shape_starts >= 0) | r.is_crowd for r in splits.values()]
     as_outlines = any(r.has_shapes for r in splits.values()) and all(bool(o.all()) for o in outlined)
     for split, records in splits.items():
@@ -53,11 +55,11 @@ def write_yolo(splits: Mapping[str, Records], folder: Path, *, images: ImageWrit
 def _write_split(
     records: Records, folder: Path, split: str, as_outlines: bool, images: ImageWriting, losses: Losses
 ) -> None:
-    stems = unique_stems(records)
+    stems = _without_images(unique_stems(records))
     names = unique_names(records, stems)
     old = [records.file_name(row) for row in range(len(records))]
     changed = [o for o, n in zip(old, names, strict=True) if o != n]
-    losses.add("images that share a name up to the ending: renamed", changed)
+    losses.add("images that share a name up to the ending, or lie in folders called images: renamed", changed)
     place_images(records, folder / "images" / split, images, losses, names)
     made: set[Path] = set()
     for row, stem in enumerate(counted(stems, "writing YOLO labels")):
@@ -67,6 +69,17 @@ def _write_split(
             made.add(target.parent)
         # An empty file says that somebody looked and found nothing.
         target.write_text("".join(_lines(records, row, as_outlines, losses)), encoding="utf-8")
+
+
+def _without_images(stems: list[str]) -> list[str]:
+    """Stems without folders called images: the field takes the last one for that which stands beside labels."""
+    if not any("images" in stem.lower().split("/")[:-1] for stem in stems):
+        return stems
+    parts = [PurePosixPath(stem).parts for stem in stems]
+    short = ["/".join([*(p for p in own[:-1] if p.lower() != "images"), own[-1]]) for own in parts]
+    if len(set(short)) == len(short):
+        return short
+    return ["/".join([*(f"{p}_" if p.lower() == "images" else p for p in own[:-1]), own[-1]]) for own in parts]
 
 
 def _lines(records: Records, row: int, as_outlines: bool, losses: Losses) -> list[str]:
@@ -158,4 +171,5 @@ def _disagreeing(records: Records) -> np.ndarray:
         same = (np.abs(around[:, :2] - boxes[:, :2]) <= 1).all(1) & (
             np.abs(around[:, :2] + around[:, 2:] - boxes[:, :2] - boxes[:, 2:]) <= 1
         ).all(1)
-    return index[~same]
+    found: np.ndarray = index[~same]
+    return found
