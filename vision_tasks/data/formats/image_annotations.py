@@ -55,6 +55,10 @@ class ImageFiles:
     def __bool__(self) -> bool:
         return bool(self._by_path)
 
+    def has(self, file: str) -> bool:
+        """Whether this file, relative to `root`, is there."""
+        return file in self._by_path.get(without_ending(file), ())
+
     def of(self, stem: str, named: str = "") -> str | None:
         """The image of an annotation file, relative to `root`; None if there is none.
 
@@ -138,7 +142,7 @@ def plain(name: str) -> str:
 
 def exact(value: float) -> float:
     """A pixel coordinate without the last digits that adding and subtracting leave behind (a billionth of a pixel)."""
-    return round(value, 9) + 0.0
+    return value if value.is_integer() else round(value, 9)
 
 
 def head_matches(folder: Path, files: Iterable[str], pattern: re.Pattern[bytes], tries: int = 8) -> bool:

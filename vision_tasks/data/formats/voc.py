@@ -64,7 +64,7 @@ def read_voc(found: Found, categories: Categories | None = None, *, extras: bool
 
     Boxes become continuous pixels: x1 = xmin - 1, x2 = xmax. Difficult and truncated objects are objects like others;
     `Extras` says which they are. The image of an XML file is the one with its name; where none has it, the one that
-    <filename> states. Without categories, those of the whole data set count, so that splits have the same.
+    <filename> states.
 
     Raises:
         VisionTasksError: no file of the split can be read.
@@ -87,8 +87,6 @@ def read_voc(found: Found, categories: Categories | None = None, *, extras: bool
     problems.add("annotation_file_missing", files.missing)
     problems.add("text_not_utf8", [name for name, image in parsed if image.broken_letters])
     names = {o.name for _, image in parsed for o in image.objects if o.name}
-    if categories is None:
-        names |= _names_of(files.base / name for name in files.others)
     labels = labels_of(names, (files.top, files.base), categories)
     builder = RecordsBuilder(found.annotations, files.images.root, labels.categories, extras)
     builder.problems = problems
@@ -129,13 +127,12 @@ class _Files:
 
     Attributes:
         top: folder of the data set. base: folder that XML names start from. chosen: XML files of the split, relative
-            to `base`. others: those of other splits. missing: names in the split's list without XML file.
+            to `base`. missing: names in the split's list without XML file.
     """
 
     top: Path
     base: Path
     chosen: list[str]
-    others: list[str]
     missing: list[str]
     images: ImageFiles
 
@@ -144,7 +141,7 @@ class _Files:
         place = found.annotations
         if place.is_file():
             top = place.parent.parent if place.parent.name.lower() == "annotations" else place.parent
-            return cls(top, place.parent, [place.name], [], [], _images(found.images, top, place.parent))
+            return cls(top, place.parent, [place.name], [], _images(found.images, top, place.parent))
         top = _top(place)
         base = _annotation_folder(top)
         files = files_below(base, ["xml"])
@@ -153,10 +150,9 @@ class _Files:
             chosen = in_split(files, found.part)
         else:
             chosen, missing = _of_list(files, _listed(top, found.part, {without_ending(f) for f in files}))
-        own = set(chosen)
         if not chosen:
             raise VisionTasksError(f"{place}: no XML file{f' of {found.part}' if found.part else ''} is there.")
-        return cls(top, base, chosen, [f for f in files if f not in own], missing, _images(found.images, top, base))
+        return cls(top, base, chosen, missing, _images(found.images, top, base))
 
 
 def _of_list(files: Sequence[str], listed: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -233,14 +229,3 @@ def _listed(top: Path, part: str, stems: set[str]) -> list[str]:
             if line:
                 out[line if line in stems else _FLAG.sub("", line)] = None
     return list(out)
-
-
-def _names_of(files: Iterable[Path]) -> set[str]:
-    """Category names of files; those that cannot be read have none."""
-    names: set[str] = set()
-    for file in files:
-        try:
-            names.update(o.name for o in read_voc_file(file).objects if o.name)
-        except (XmlError, OSError):
-            continue
-    return names

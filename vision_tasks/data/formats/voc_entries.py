@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,15 +78,16 @@ def read_voc_file(path: Path, extras: bool = False) -> VocImage:
 
 
 def _object(element: Element, extras: bool) -> VocObject:
-    name, corners, outline = "", (_NAN,) * 4, False
+    name, corners, outline = "", (_NAN, _NAN, _NAN, _NAN), False
     others: dict[str, Any] = {}
     for child in element:
         tag = child.tag
         if tag == "name":
             name = name or _text(child.text)
         elif tag == "bndbox":
-            by_tag = {c.tag: c.text for c in child}
-            corners = tuple(_number(by_tag.get(c)) for c in CORNERS)  # type: ignore[assignment]
+            texts = {c.tag: c.text for c in child}
+            xmin, ymin, xmax, ymax = map(_number, map(texts.get, CORNERS))
+            corners = xmin, ymin, xmax, ymax
         elif tag in _OUTLINES:
             outline = True
         elif not extras:
@@ -141,10 +141,10 @@ def _text(text: str | None) -> str:
 
 def _number(text: str | None) -> float:
     try:
-        value = float(text) if text else _NAN
+        value = float(text or "nan")
     except ValueError:
         return _NAN
-    return value if math.isfinite(value) else _NAN
+    return value if -1e300 < value < 1e300 else _NAN
 
 
 def _side(size: Element | None, side: str) -> int:

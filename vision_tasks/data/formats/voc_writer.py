@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_annotations import exact, plain, write_labels
 from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
@@ -30,6 +31,7 @@ def write_voc(splits: Mapping[str, Records], folder: Path, *, images: ImageWriti
 
     Coordinates that are no whole numbers are written as they are, as VOC itself does in places.
     """
+    splits = {split: having_objects(records, losses) for split, records in splits.items()}
     stems = {split: unique_stems(records) for split, records in splits.items()}
     shared = len(set().union(*stems.values())) < sum(map(len, stems.values()))
     (folder / LISTS).mkdir(parents=True)
@@ -162,5 +164,5 @@ def _own_area(records: Records) -> np.ndarray:
     """(N,) whether the area is another than that of the box."""
     with np.errstate(all="ignore"):
         of_box = records.boxes[:, 2:].clip(0).prod(1)
-        other: np.ndarray = np.abs(records.areas - of_box) > 1e-6 * np.maximum(of_box, 1)
-        return other & np.isfinite(of_box)
+        other: np.ndarray = (np.abs(records.areas - of_box) > 1e-6 * np.maximum(of_box, 1)) & np.isfinite(of_box)
+    return other

@@ -1,0 +1,168 @@
+"""Writing LabelMe: each image with its JSON file beside it, in a folder a split, and labels.txt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from vision_tasks.data.formats.coco_writer import having_objects
+from vision_tasks.data.formats.image_annotations import exact, plain, write_labels
+from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
+from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.labelme import OWN_OF_FILE
+from vision_tasks.data.formats.labelme_shapes import circle, enclosed, encode_mask
+from vision_tasks.data.formats.unheld import note_unheld
+from vision_tasks.data.progress import counted
+from vision_tasks.data.records import Records
+from vision_tasks.ops import run_lengths
+from vision_tasks.structures import Polygons, Rle, Size
+
+_VERSION = "5.5.0"
+_OWN_OF_SHAPE = ("label", "points", "group_id", "shape_type", "mask", "iscrowd", "flags", "description")
+
+
+def write_labelme(splits: Mapping[str, Records], folder: Path, *, images: ImageWriting, losses: Losses) -> None:
+    """The whole data set (see `interface.Writer`).
+
+    Polygons of several parts share a `group_id`, run lengths become masks, boxes without outline rectangles. Other
+    keys, and `iscrowd`, are written into the shapes, where LabelMe keeps what it does not know.
+    """
+    splits = {split: having_objects(records, losses) for split, records in splits.items()}
+    for split, records in splits.items():
+        stems = unique_stems(records)
+        names = unique_names(records, stems)
+        place_images(records, folder / split, images, losses, names)
+        (folder / split).mkdir(exist_ok=True)
+        for row, (stem, name) in enumerate(counted(list(zip(stems, names, strict=True)), "writing annotations")):
+            target = folder / split / f"{stem}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = _file(records, row, PurePosixPath(name).name, losses)
+            target.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    write_labels(folder, next(iter(splits.values())).categories)
+    note_unheld(splits, "LabelMe", losses, lambda key, _: key not in OWN_OF_FILE or key == "shapes", _holds)
+
+
+def _file(records: Records, row: int, name: str, losses: Losses) -> dict[str, Any]:
+    extras = {} if records.extras is None else dict(records.extras.of_image(row))
+    others = extras.pop("shapes", [])
+    indices = range(int(records.first[row]), int(records.first[row + 1]))
+    outlines = {i: records.segmentation(i) for i in indices}
+    size = records.size(row) or next(
+        ((r["size"][0], r["size"][1]) for r in outlines.values() if isinstance(r, dict)), (0, 0)
+    )
+    known = [records.extras.of_annotation(i) for i in indices] if records.extras is not None else []
+    taken = {g for e in known if type(g := e.get("group_id")) is int}
+    written: list[dict[str, Any]] = []
+    for index in indices:
+        written += _shapes(records, index, outlines[index], size, taken, losses)
+    return {
+        "version": _VERSION,
+        "flags": {},
+        **{k: v for k, v in extras.items() if k not in OWN_OF_FILE},
+        "shapes": written + (others if isinstance(others, list) else []),
+        "imagePath": name,
+        "imageData": None,
+        "imageHeight": size[0] or None,
+        "imageWidth": size[1] or None,
+    }
+
+
+def _shapes(
+    records: Records, index: int, outline: Polygons | Rle | None, size: Size, taken: set[int], losses: Losses
+) -> list[dict[str, Any]]:
+    """The shapes of one object; `taken`: numbers of groups in this file, grows."""
+    shown = f"annotation {records.annotation_ids[index]}"
+    extras = dict(records.extras.of_annotation(index)) if records.extras is not None else {}
+    x, y, w, h = records.boxes[index].tolist()
+    area = float(records.areas[index])
+    geometry: list[tuple[str, Any, str | None]] = []
+    if isinstance(outline, dict):
+        geometry = _mask(outline)
+        if not geometry:
+            losses.add("masks without a pixel: only the box is kept", [shown])
+    elif outline is not None:
+        geometry = [_polygon(p, outline, extras) for p in outline]
+        _note_differences(outline, (x, y, w, h), area, shown, losses)
+    if not geometry:
+        if not all(map(math.isfinite, (x, y, w, h))):
+            losses.add("boxes that are no numbers: left out", [shown])
+            return []
+        if w < 0 or h < 0:
+            losses.add("boxes of negative width or height: LabelMe puts their corners in order", [shown])
+        elif abs(area - w * h) > 1e-6 * max(w * h, 1):
+            losses.add("areas: LabelMe has none, that of the box will count", [shown])
+        geometry = [("rectangle", [[x, y], [exact(x + w), exact(y + h)]], None)]
+    group = extras.get("group_id")
+    if group is None and len(geometry) > 1:
+        group = next(g for g in range(1, len(taken) + 2) if g not in taken)
+        taken.add(group)
+    others = {k: v for k, v in extras.items() if k not in _OWN_OF_SHAPE}
+    if records.is_crowd[index]:
+        others["iscrowd"] = 1
+    common = {"label": plain(records.categories.names[records.labels[index]]), "group_id": group}
+    common |= {"description": extras.get("description", ""), "flags": extras.get("flags", {})}
+    return [
+        common | {"points": points, "shape_type": kind, "mask": mask} | others for kind, points, mask in geometry
+    ]  # fmt: skip
+
+
+def _polygon(points: np.ndarray, outline: Polygons, extras: Mapping[str, Any]) -> tuple[str, Any, None]:
+    """One part of an outline; the circle that it was drawn as, if it still is one."""
+    kind, drawn = extras.get("shape_type"), extras.get("points")
+    if len(outline) == 1:
+        if kind == "circle" and drawn is not None:
+            was = np.array(circle([v for point in drawn for v in point]), np.float32).reshape(-1, 2)
+            if was.shape == points.shape and np.allclose(was, points, rtol=0, atol=1e-3):
+                return "circle", drawn, None
+        elif kind in ("oriented_rectangle", "rotation") and len(points) == 4:
+            return str(kind), _decimals(points), None
+    return "polygon", _decimals(points), None
+
+
+def _decimals(points: np.ndarray) -> list[list[float]]:
+    """float32 coordinates by their shortest decimals, not by those of the same number as float64."""
+    out: list[list[float]] = points.astype(str).astype(np.float64).tolist()
+    return out
+
+
+def _mask(rle: Rle) -> list[tuple[str, Any, str | None]]:
+    """A mask in the window that its pixels fill; the last pixel is included. Nothing if it has none."""
+    height, width = rle["size"]
+    runs = run_lengths.decompress(rle["counts"])
+    ends = np.cumsum(runs)
+    first, last = (ends - runs)[1::2][runs[1::2] > 0], ends[1::2][runs[1::2] > 0] - 1
+    if not len(first):
+        return []
+    x1, x2 = int(first[0] // height), int(last[-1] // height)
+    strip = run_lengths.cut(runs, (height, width), (x1, 0, x2 + 1, height))
+    rows = np.flatnonzero(strip.any(1))
+    y1, y2 = int(rows[0]), int(rows[-1])
+    return [("mask", [[x1, y1], [x2, y2]], encode_mask(np.ascontiguousarray(strip[y1 : y2 + 1])))]
+
+
+def _note_differences(
+    outline: Polygons, box: tuple[float, float, float, float], area: float, shown: str, losses: Losses
+) -> None:
+    """LabelMe keeps neither a box nor an area beside an outline."""
+    points = np.concatenate(outline).astype(np.float64)
+    around = np.concatenate([points.min(0), points.max(0) - points.min(0)])
+    if not np.abs(around - box).max() <= 0.1:
+        losses.add("boxes that lie elsewhere than their outline: LabelMe keeps the outline", [shown])
+    drawn = sum(enclosed(p.reshape(-1)) for p in outline)
+    if not abs(drawn - area) <= 0.01 * drawn + 1:
+        losses.add("areas that differ from their outline's: LabelMe keeps the outline", [shown])
+
+
+def _holds(key: str, value: Any) -> bool:
+    if key == "group_id":
+        return isinstance(value, int | str)
+    if key == "flags":
+        return isinstance(value, dict)
+    if key == "description":
+        return isinstance(value, str)
+    return key not in ("label", "mask", "iscrowd")
