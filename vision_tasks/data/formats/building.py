@@ -79,7 +79,7 @@ class RecordsBuilder:
         """
         number = self.num_objects + 1 if annotation_id is None else annotation_id
         # A box without sense has no area either; `assemble` says so once, about the box.
-        own = max(box[2], 0.0) * max(box[3], 0.0) if area is None else area
+        own = max(0.0, box[2]) * max(0.0, box[3]) if area is None else area  # NaN becomes 0, too
         self._objects.append((number, self._last_id, label, box, own, is_crowd, self._shape_bytes if shape else -1))
         if shape:
             if shape.startswith(RLE_MARK):
@@ -104,9 +104,12 @@ class RecordsBuilder:
         self._columns.annotations = self.num_objects
         arrays = assemble(self._columns, labels, labels, self.problems, self.source)
         shape_bytes = np.frombuffer(b"".join(self._shapes), np.uint8)
+        extras = self.extras
+        if extras is not None:  # images and objects may have been left out
+            extras = extras.subset(self._columns.kept_images, self._columns.kept_annotations)
         return Records(
             **arrays, shape_bytes=shape_bytes, categories=self.categories, problems=self.problems,
-            root=self.root, source=self.source, extras=self.extras,
+            root=self.root, source=self.source, extras=extras,
         )  # fmt: skip
 
     def _flush(self) -> None:

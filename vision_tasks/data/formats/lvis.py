@@ -73,14 +73,15 @@ def write_lvis(splits: Mapping[str, Records], folder: Path, *, images: ImageWrit
     """`annotations/instances_{split}.json` and `images/{split}/` (see `interface.Writer`).
 
     What LVIS demands and other data do not say is filled in: an image that states nothing was searched for all
-    categories, so those that it has no object of are its `neg_category_ids`; categories get the frequency of their
-    images.
+    categories, so those that it has no object of are its `neg_category_ids`, and those that it has crowds of its
+    `not_exhaustive_category_ids`; categories get the frequency of their images.
     """
     counts: tuple[np.ndarray, np.ndarray] | None = None
     for split, records in splits.items():
-        records = _without_crowds(having_objects(records, losses), losses)
+        whole = having_objects(records, losses)
+        records = _without_crowds(whole, losses)
         counts = counts or _counts(records)
-        records = replace(records, extras=_completed(records, *counts))
+        records = replace(records, extras=_completed(whole, records.extras or Extras(), *counts))
         path = folder / "annotations" / f"instances_{split}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as stream:
@@ -106,16 +107,23 @@ def _counts(records: Records) -> tuple[np.ndarray, np.ndarray]:
     return np.bincount(pairs[:, 0], minlength=k), np.bincount(records.labels, minlength=k)
 
 
-def _completed(records: Records, images: np.ndarray, objects: np.ndarray) -> Extras:
-    extras = records.extras or Extras()
+def _completed(records: Records, extras: Extras, images: np.ndarray, objects: np.ndarray) -> Extras:
+    """Extras with all keys that LVIS demands.
+
+    Args:
+        records: with their crowds. extras: of those without. images, objects: (K,) counts of each category.
+    """
     all_ids = np.array(records.categories.ids, np.int64)
     of_images: dict[int, dict[str, Any]] = {}
     for row in range(len(records)):
         known = dict(extras.of_image(row))
-        known.setdefault("not_exhaustive_category_ids", [])
+        labels = records.labels[records.first[row] : records.first[row + 1]]
+        crowds = records.is_crowd[records.first[row] : records.first[row + 1]]
+        if "not_exhaustive_category_ids" not in known:
+            known["not_exhaustive_category_ids"] = all_ids[np.unique(labels[crowds])].tolist()
         if "neg_category_ids" not in known:
             absent = np.ones(len(all_ids), bool)
-            absent[records.labels[records.first[row] : records.first[row + 1]]] = False
+            absent[labels] = False
             known["neg_category_ids"] = all_ids[absent].tolist()
         of_images[row] = known
     of_categories = {

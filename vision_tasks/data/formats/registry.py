@@ -156,9 +156,9 @@ def with_joint_categories(splits: Mapping[str, Records]) -> dict[str, Records]:
     if all(r.categories.to_list() == own and _map_names(r) == _map_names(first) for r in splits.values()):
         return {name: replace(records, categories=first.categories) for name, records in splits.items()}
     # Only here: it stands on this module.
-    from vision_tasks.data.operations.merge import with_joint_categories as joined
+    from vision_tasks.data.operations.merge import merge
 
-    return joined([splits], {})[0][0]
+    return merge([splits])[0]
 
 
 def _map_names(records: Records) -> tuple[str, ...] | None:
