@@ -106,7 +106,7 @@ def _recipe_case(recipe: Path, options: list[str]) -> _Case:
     kinds = _kinds(config)
     case = _Case({}, " ".join(shlex.quote(w) for w in (str(recipe), *options)), network=_network(config))
     for name in ("train", "val", "test"):
-        for number, split in enumerate(splits_of(config, name, kinds)):
+        for number, split in enumerate(splits_of(config.data, name, kinds)):
             if split.annotations is not None:
                 _read(case, split, f"{name}[{number}]" if number else name)
     if not case.splits:
