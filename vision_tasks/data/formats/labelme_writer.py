@@ -154,7 +154,7 @@ def _note_differences(
     if not np.abs(around - box).max() <= 0.1:
         losses.add("boxes that lie elsewhere than their outline: LabelMe keeps the outline", [shown])
     drawn = sum(enclosed(p.reshape(-1)) for p in outline)
-    if not abs(drawn - area) <= 0.01 * drawn + 1:
+    if not abs(drawn - area) <= 0.001 * drawn + 0.01:
         losses.add("areas that differ from their outline's: LabelMe keeps the outline", [shown])
 
 

@@ -33,6 +33,8 @@ def read_xml(path: Path) -> tuple[Element, bool]:
     if path.stat().st_size > LARGEST:
         raise XmlError(f"more than {LARGEST >> 20} MB")
     text, broken = _decoded(path.read_bytes())
+    if "\0" in text:  # UTF-16 without a mark: expat would find that out, and read other text than is searched here
+        raise XmlError("it holds zero bytes")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise XmlError("it defines a document type or entities, which is refused")
     if text.count("<") > _MOST_TAGS:
