@@ -45,9 +45,10 @@ def generate(path: Path, annotations: int, images: int, points: int, seed: int =
                 radius = radii[i] * rng.uniform(0.7, 1, counts[i])
                 xy = np.round(centers[i] + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), 2)
                 (x1, y1), (x2, y2) = xy.min(0).tolist(), xy.max(0).tolist()
+                area = abs(xy[:, 0] @ np.roll(xy[:, 1], -1) - xy[:, 1] @ np.roll(xy[:, 0], -1)) / 2
                 entry = {
                     "segmentation": [xy.ravel().tolist()],
-                    "area": round((x2 - x1) * (y2 - y1) * 0.6, 4),
+                    "area": round(float(area), 4),
                     "iscrowd": 0,
                     "image_id": int(owners[i]),
                     "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],

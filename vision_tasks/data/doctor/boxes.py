@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vision_tasks.data.doctor.findings import Finding
+from vision_tasks.data.doctor.masks import beside_box
 from vision_tasks.data.doctor.objects import Objects, shown
 
 _SAME = 0.5
@@ -42,10 +43,13 @@ def check_degenerate(objects: Objects) -> list[Finding]:
 
 
 def _from_masks_or(op: str, objects: Objects, places: np.ndarray, code: str) -> list[Mapping[str, Any]]:
-    """Boxes are taken from their masks where there are any; the others are mended by `op`."""
+    """Boxes are taken from their masks where these lie in the image; the others are mended by `op`."""
     if not len(places):
         return []
-    masked = objects.outlines.area[places] > 0
+    extent = objects.outlines.extent[places]
+    with np.errstate(invalid="ignore"):
+        inside = ((extent >= -1) & ~(extent[:, 2:] > objects.sizes[places] + 1).any(1, keepdims=True)).all(1)
+    masked = (objects.outlines.area[places] > 0) & inside
     edits: list[Mapping[str, Any]] = []
     for operation, chosen in (("boxes_from_masks", places[masked]), (op, places[~masked])):
         if len(chosen):
@@ -70,24 +74,32 @@ def check_places(objects: Objects) -> list[Finding]:
     out = []
     for code, found, op in (("box_outside", outside, "drop_annotations"), ("box_beyond", beyond, "clip_boxes")):
         places = np.flatnonzero(found)
-        out += objects.finding(
-            code, places, detail, edits=[{"op": op, "ids": objects.ids(places), "why": code}], summary=""
-        )
+        out += objects.finding(code, places, detail, edits=_from_masks_or(op, objects, places, code))
     return out
 
 
 def check_whole_image(objects: Objects) -> list[Finding]:
-    """Boxes whose four sides are those of the image to a pixel, unless an outline shows an object of that size."""
+    """Boxes whose four sides are those of the image to a pixel, unless an outline fits and leaves corners free."""
     boxes, sizes = objects.boxes, objects.sizes
     with np.errstate(invalid="ignore"):
         near = (np.abs(boxes[:, :2]) <= _WHOLE) & (np.abs(boxes[:, :2] + boxes[:, 2:] - sizes) <= _WHOLE)
         found = near.all(1) & (sizes >= _SMALL_IMAGE).all(1) & ~objects.records.is_crowd
-        if found.any():
-            found &= ~(objects.outlines.area < 0.99 * sizes.prod(1))
+    edits: list[Mapping[str, Any]] = []
+    places = np.flatnonzero(found)
+    if len(places):
+        outlines = objects.outlines
+        fits = outlines.has & ~beside_box(objects)
+        drawn = fits & (outlines.area < 0.99 * sizes.prod(1))
+        places = places[~drawn[places]]
+        masked = places[(outlines.has & ~fits)[places]]
+        edits = (
+            [{"op": "boxes_from_masks", "ids": objects.ids(masked), "why": "box_whole_image"}] if len(masked) else []
+        )
     return objects.finding(
         "box_whole_image",
-        np.flatnonzero(found),
+        places,
         lambda i: f"bbox is {shown(boxes[i])}, the image is {sizes[i, 0]:.0f} × {sizes[i, 1]:.0f}",
+        edits=edits,
     )
 
 

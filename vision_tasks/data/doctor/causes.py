@@ -50,7 +50,8 @@ def beneath(causes: Sequence[Finding], before: Iterable[Finding], after: Iterabl
     remaining = {f.code for f in after}
     vanished = [f for f in before if f.code not in remaining]
     first, *others = causes
-    return [replace(first, consequences=(*first.consequences, *others, *vanished)), *after]
+    edits = [edit for cause in causes for edit in cause.edits]  # they belong together, in this order
+    return [replace(first, edits=tuple(edits), consequences=(*others, *vanished)), *after]
 
 
 def folded(findings: Iterable[Finding], places: Places, images: Places) -> list[Finding]:

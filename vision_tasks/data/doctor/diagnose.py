@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,16 +13,17 @@ from vision_tasks.data.doctor.causes import beneath, folded
 from vision_tasks.data.doctor.conventions import check_conventions
 from vision_tasks.data.doctor.entries import check_entries
 from vision_tasks.data.doctor.findings import Diagnosis, Finding
+from vision_tasks.data.doctor.images import check_image_files
 from vision_tasks.data.doctor.labels import check_labels
 from vision_tasks.data.doctor.masks import check_masks
 from vision_tasks.data.doctor.objects import Objects
+from vision_tasks.data.doctor.sizes import Network, check_sizes
 from vision_tasks.data.doctor.statistics import statistics_of
 from vision_tasks.data.formats.registry import find_data, read_found
+from vision_tasks.data.layout import images_may_be_missing
+from vision_tasks.data.patch_edits import apply_edits
 from vision_tasks.data.progress import Listener, counted, reporting_to
 from vision_tasks.data.records import Records
-
-if TYPE_CHECKING:
-    from vision_tasks.data.doctor.sizes import Network
 
 
 def diagnose(
@@ -50,21 +50,33 @@ def diagnose(
     splits = splits_of(data, images)
     findings: list[Finding] = []
     places: dict[tuple[str, str], np.ndarray] = {}
-    image_rows: dict[tuple[str, str], np.ndarray] = {}
-    meant: dict[str, Records] = {}
-    statistics: dict[str, Any] = {}
+    rows: dict[tuple[str, str], np.ndarray] = {}
+    out = Diagnosis()
     for name, records in counted(splits.items(), "checking annotations", len(splits)):
         own, objects = check_annotations(records, name)
         findings += own
-        places |= {(name, code): found for code, found in objects.found.items()}
-        image_rows |= {
-            (name, code): objects.rows[f] for code, f in objects.found.items() if not code.startswith("image_")
-        }
-        meant[name] = records if objects.boxes is records.boxes else replace(records, boxes=objects.boxes, folder=None)
-        statistics[name] = statistics_of(objects)
+        for code, found in objects.found.items():
+            places[name, code] = found
+            rows[name, code] = found if code.startswith("image_") else objects.rows[found]
+        out.statistics[name] = statistics_of(objects)
+        meant = _as_meant(records, own)
+        vanishing, advice = check_sizes(meant, name, network)
+        findings += vanishing
+        if advice:
+            out.advice[name] = advice
     findings += check_labels(splits)
-    looked_at = [f"{sum(len(r.labels) for r in splits.values()):,} annotations"]
-    return Diagnosis(folded(findings, places, image_rows), statistics, {}, looked_at)
+    out.looked_at.append(f"{sum(len(r.labels) for r in splits.values()):,} annotations")
+    if not quick:
+        findings += check_image_files(splits)
+        out.looked_at.append(f"{sum(map(len, splits.values())):,} images")
+    out.findings = folded(findings, places, rows)
+    return out
+
+
+def _as_meant(records: Records, findings: Sequence[Finding]) -> Records:
+    """The records with boxes in the form that they are meant in, if they are in a wrong one."""
+    edits = [edit for f in findings for edit in f.edits if edit["op"] == "boxes_from"]
+    return apply_edits(records, edits) if edits else records
 
 
 def check_annotations(records: Records, split: str) -> tuple[list[Finding], Objects]:
@@ -83,7 +95,8 @@ def splits_of(data: Path | str | Records | Mapping[str, Records], images: Path |
         return {"train": data}
     if isinstance(data, Mapping):
         return dict(data)
-    found = find_data(data)
+    with images_may_be_missing():  # which is a finding
+        found = find_data(data)
     if images is not None:
         found = {name: replace(f, images=images) for name, f in found.items()}
     return {name: read_found(f) for name, f in counted(found.items(), "reading", len(found))}

@@ -21,6 +21,9 @@ _OF_READERS = {
     "segmentation_flaw": "mask_unreadable",
     "rle_size": "mask_size",
     "image_file_missing": "image_missing",
+    "voc_from_zero": "box_from_zero",
+    "mask_size": "semantic_mask_size",
+    "mask_unreadable": "semantic_mask_unreadable",
 }
 # Seen in the records themselves, with all their places; or no flaw of the data.
 _LEFT_OUT = {
@@ -62,9 +65,9 @@ def _finding(objects: Objects, code: str, problems: list[Problem]) -> Finding:
     count = sum(p.count for p in problems)
     whole = len(records) if code.startswith("image_") and code != "image_unknown" else len(objects)
     left_out = count if problems[0].severity == "warning" and not code.startswith("mask_") else 0
-    return Finding(
-        code, count, whole + left_out, objects.split, tuple(examples), "; ".join(p.what for p in problems[1:])
-    )
+    edits = ({"op": "boxes_from", "form": "from_zero", "why": code},) if code == "box_from_zero" else ()
+    detail = "; ".join(p.what for p in problems) if len(problems) > 1 else ""
+    return Finding(code, count, whole + left_out, objects.split, tuple(examples), detail, edits)
 
 
 def check_shared_files(objects: Objects) -> list[Finding]:

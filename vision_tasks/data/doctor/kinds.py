@@ -288,9 +288,12 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+_SEMANTIC = {"mask_size": "semantic_mask_size", "mask_unreadable": "semantic_mask_unreadable"}
+"""Problems of semantic maps whose names are those of outlines here."""
+
 # What readers count besides is told in their words, under their names: "what it is: what was done".
-KINDS.update(
-    (code, Kind("hurts" if severity == "warning" else "note", *what.partition(": ")[::2], remedy))
-    for code, (severity, what, remedy) in problems.KINDS.items()
-    if code not in KINDS
-)
+for code, (severity, what, remedy) in problems.KINDS.items():
+    title, _, effect = what.partition(": ")
+    KINDS.setdefault(
+        _SEMANTIC.get(code, code), Kind("hurts" if severity == "warning" else "note", title, effect, remedy)
+    )

@@ -75,6 +75,7 @@ def _histogram(
         return {"edges": [], "counts": []}
     low = float(values.min()) if low is None else low
     high = float(values.max()) if high is None else high
+    edges: np.ndarray
     if logarithmic:
         edges = np.geomspace(max(low, 1e-9), max(high, low * 1.01, 1e-9 * 1.01), _BINS + 1)
     elif whole:
