@@ -67,15 +67,15 @@ def find_coco(path: Path | str, wanted: Callable[[Path], bool] | None = None) ->
     """
     path = Path(path)
     if path.is_file():
-        return {_split_of(path, path.parent) or "train": CocoSplit(path, image_folder(path, path.parent.parent))}
+        return {split_of(path, path.parent) or "train": CocoSplit(path, image_folder(path, path.parent.parent))}
     if not path.is_dir():
         raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
-    files = sorted(_json_files(path, _DEPTH))
+    files = sorted(json_files(path))
     coco = [f for f in files if looks_like_instances(f) and (wanted is None or wanted(f))]
     # COCO puts files of several tasks side by side; one for key points alone has boxes too.
     coco = [f for f in coco if not any(word in f.name.lower() for word in _OTHER_TASKS)] or coco
     if not coco:
-        if panoptic := next((f for f in files if b'"segments_info"' in _ends(f)), None):
+        if panoptic := next((f for f in files if looks_like_panoptic(f)), None):
             raise NothingFoundError(
                 f"{path}: {panoptic.relative_to(path)} is a COCO panoptic file: for boxes and masks of objects an "
                 "instances_*.json is needed beside it. A model of semantic maps alone, such as unet, does without."
@@ -85,7 +85,7 @@ def find_coco(path: Path | str, wanted: Callable[[Path], bool] | None = None) ->
         )
     found: dict[str, list[Path]] = {}
     for file in coco:
-        split = _split_of(file, path) or ("train" if len(coco) == 1 else None)
+        split = split_of(file, path) or ("train" if len(coco) == 1 else None)
         if split:
             found.setdefault(split, []).append(file)
     if not found:
@@ -106,7 +106,7 @@ def find_semantic(path: Path | str) -> str | None:
     return None
 
 
-def _json_files(folder: Path, depth: int) -> Iterator[Path]:
+def json_files(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
     """JSON files, not looking into folders that hold nothing but images, nor hidden ones."""
     try:
         entries = sorted(folder.iterdir())
@@ -118,7 +118,7 @@ def _json_files(folder: Path, depth: int) -> Iterator[Path]:
         if entry.suffix.lower() == ".json" and entry.is_file():
             yield entry
         elif depth > 1 and not entry.suffix and entry.is_dir():
-            yield from _json_files(entry, depth - 1)
+            yield from json_files(entry, depth - 1)
 
 
 def looks_like_instances(file: Path) -> bool:
@@ -136,6 +136,11 @@ def looks_like_lvis(file: Path) -> bool:
     return (images or categories) and b'"iscrowd"' not in text
 
 
+def looks_like_panoptic(file: Path) -> bool:
+    """Whether the text has segments, as COCO panoptic files have."""
+    return b'"segments_info"' in _ends(file)
+
+
 def _ends(file: Path) -> bytes:
     """A file's beginning and end, of a small one all; nothing of one that cannot be read."""
     try:
@@ -148,7 +153,7 @@ def _ends(file: Path) -> bytes:
         return b""
 
 
-def _split_of(file: Path, top: Path) -> str | None:
+def split_of(file: Path, top: Path) -> str | None:
     """The split that the file's name tells, else the nearest folder's below and including `top`."""
     inner = [p.name for p in file.parents if top in p.parents]
     named = [re.findall(r"[a-z]+", name.lower()) for name in (file.stem, *inner)]
@@ -197,13 +202,13 @@ def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
 def _candidates(file: Path, top: Path) -> Iterator[Path]:
     """Folders that may hold the images, likeliest first: beside the file, upwards to `top`, and below those."""
     above = [file.parent, *(p for p in file.parent.parents if p == top or top in p.parents)]
-    split = _split_of(file, file.parent)
+    split = split_of(file, file.parent)
     below: list[Path] = []
     for folder in above:
         yield folder
         own = [f for f in _folders(folder) if f not in above]
         below += own + [inner for f in own for inner in _folders(f)]
-    yield from sorted(below, key=lambda f: _split_of(f / "x", f) != split)
+    yield from sorted(below, key=lambda f: split_of(f / "x", f) != split)
 
 
 def _folders(folder: Path) -> list[Path]:

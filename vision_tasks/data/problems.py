@@ -263,6 +263,11 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "image files cannot be opened, so what their labels mean in pixels is unknown: without their objects",
         "copy these files again, or remove them",
     ),
+    "segment_unlisted": (
+        "warning",
+        "pixels of panoptic maps have an id that no segment of their image has: left out",
+        "check that the PNG and the JSON belong together",
+    ),
     "cache_unwritable": (
         "note",
         "the index could not be kept for next time",

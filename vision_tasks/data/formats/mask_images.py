@@ -126,7 +126,7 @@ def objects_of_files(records: Records, categories: Categories | None = None) -> 
     assert isinstance(source, MaskFiles)
     assert source.file_labels is not None
     own = source.file_labels
-    wanted = categories or source.categories
+    wanted = categories or replace(source.categories, is_thing=(True,) * len(source.categories))
     label_of = {name: label for label, name in enumerate(wanted.names)}
     if not any(name in label_of for name in source.categories.names):
         raise VisionTasksError(

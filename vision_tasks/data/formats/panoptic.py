@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,7 +22,8 @@ from vision_tasks.data.semantic_source import IGNORED, UNKNOWN, SemanticSource, 
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Panoptic, Size
 
-_IDS = 256**3
+T = TypeVar("T")
+IDS = 256**3
 """So many colours there are."""
 
 
@@ -164,9 +165,9 @@ def read_panoptic(
     Raises:
         VisionTasksError: the file is none of panoptic annotations, or nothing in it can be used; names the file.
     """
-    content = _content(annotations)
+    content = panoptic_content(annotations, _File)
     problems = Problems()
-    categories = _categories(annotations, content.categories)
+    categories = panoptic_categories(annotations, content.categories)
     kept = {}
     for image in content.images:
         if escapes(image.file_name):
@@ -218,9 +219,14 @@ def with_panoptic(records: Records, panoptic: Records) -> Records:
     return replace(records, semantic=replace(own, annotated=own.annotated & (places >= 0)), problems=problems)
 
 
-def _content(path: Path) -> _File:
+def panoptic_content(path: Path, kind: type[T]) -> T:
+    """A panoptic JSON file decoded to structs.
+
+    Raises:
+        VisionTasksError: it cannot be read, or is something else.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_File)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
     except msgspec.ValidationError as error:
@@ -230,7 +236,8 @@ def _content(path: Path) -> _File:
         raise VisionTasksError(f"{path}: no JSON, or cut off ({error}). Copy it again.") from error
 
 
-def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> Categories:
+def panoptic_categories(path: Path, entries: Sequence[dict[str, Any]]) -> Categories:
+    """The categories of a panoptic file; raises VisionTasksError where they cannot be read."""
     for entry in entries:
         if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
             raise VisionTasksError(f"{path}: the category {entry!r} needs an id (a number) and a name. Add them.")
@@ -251,10 +258,10 @@ def _source(
     label_of = categories.label_of_id
     segments = [entry.segments_info for entry in rows]
     for entry in rows:
-        if strange := [s.id for s in entry.segments_info if not 0 <= s.id < _IDS]:
+        if strange := [s.id for s in entry.segments_info if not 0 <= s.id < IDS]:
             raise VisionTasksError(
                 f"{path}: image {entry.image_id}: segment id {strange[0]} is no colour: ids are red + 256 green + "
-                f"65536 blue, so from 0 to {_IDS - 1}. Correct the ids, or write the file again."
+                f"65536 blue, so from 0 to {IDS - 1}. Correct the ids, or write the file again."
             )
     semantic, labels = (categories, np.arange(len(categories), dtype=np.int16))
     if things == "merge":

@@ -16,6 +16,8 @@ from vision_tasks.data.formats.labelme_writer import write_labelme
 from vision_tasks.data.formats.lvis import find_lvis, read_lvis, write_lvis
 from vision_tasks.data.formats.mask_images import find_masks, read_mask_images
 from vision_tasks.data.formats.masks_writer import write_masks
+from vision_tasks.data.formats.panoptic_objects import find_panoptic, read_panoptic_objects
+from vision_tasks.data.formats.panoptic_writer import write_panoptic
 from vision_tasks.data.formats.voc import find_voc, read_voc
 from vision_tasks.data.formats.voc_writer import write_voc
 from vision_tasks.data.formats.yolo import find_yolo, read_yolo
@@ -51,6 +53,13 @@ FORMATS: dict[str, Format] = {
         "COCO instances", _read_coco, _find_coco, write_coco, "boxes, polygons, run lengths, crowds; any other keys"
     ),
     "lvis": Format("LVIS", read_lvis, find_lvis, write_lvis, "boxes, polygons, run lengths; any other keys"),
+    "coco_panoptic": Format(
+        "COCO panoptic",
+        read_panoptic_objects,
+        find_panoptic,
+        write_panoptic,
+        "masks of things and stuff that do not overlap, crowds; other keys but of annotations",
+    ),
     "voc": Format("Pascal VOC", read_voc, find_voc, write_voc, "boxes; difficult, truncated, occluded, pose, parts"),
     "labelme": Format(
         "LabelMe", read_labelme, find_labelme, write_labelme, "boxes, polygons, circles, masks; any other keys"
