@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from vision_tasks.data.formats.building import RecordsBuilder
 from vision_tasks.data.formats.image_annotations import (
@@ -17,6 +18,7 @@ from vision_tasks.data.formats.image_annotations import (
     head_matches,
     in_split,
     labels_of,
+    split_of_folders,
     splits_of,
     without_ending,
 )
@@ -103,7 +105,22 @@ def read_labelme(found: Found, categories: Categories | None = None, *, extras: 
     builder.problems = problems
     for name, file in parsed:
         _add(builder, name, file, base, images, labels.label_of)
-    return builder.finish()
+    return _below_split(builder.finish())
+
+
+def _below_split(records: Records) -> Records:
+    """The same records, with names that start below the split's folder: else each copy would lie one deeper."""
+    names = [records.file_name(row) for row in range(len(records))]
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    if len(tops) != 1 or not all("/" in name for name in names) or split_of_folders(f"{min(tops)}/") is None:
+        return records
+    short = [name.partition("/")[2].encode("utf-8", "surrogateescape") for name in names]
+    return replace(
+        records,
+        root=records.root / min(tops),
+        names=np.frombuffer(b"".join(short), np.uint8),
+        name_ends=np.cumsum([len(n) for n in short], dtype=np.int64),
+    )
 
 
 def _add(
