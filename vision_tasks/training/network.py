@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vision_tasks.config import Config
-from vision_tasks.data.doctor.sizes import Network
+from vision_tasks.data.doctor.network import Network
 from vision_tasks.data.records import Records
 from vision_tasks.heads.darknet import DarknetHead
 from vision_tasks.heads.faster_rcnn import FasterRCNNHead

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from vision_tasks.data.doctor.anchors import SAMPLE, best_overlaps, kmeans_anchors, level_of, shape_iou
 from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
+from vision_tasks.data.doctor.network import Network as Network
 from vision_tasks.data.records import Records, clipped_corners
 
 VANISHED = 2.0
@@ -23,79 +22,8 @@ _SHARE = 0.95  # of the objects should have that many
 _EASY = 32.0  # network pixels that the shorter side keeps where a smaller input is advised: COCO's least medium object
 _WORTH = 0.8  # of the input's side: a reduction by less is not worth a new training
 _OVERLAP = 0.5
-_MULTIPLE = 32
 _SMALLEST = 320
 _FACTORS = 2.0 ** np.arange(-3, 1.75, 0.25)
-
-_RATIOS = (0.5, 1.0, 2.0)
-_SIDES = (32, 64, 128, 256, 512)
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a model does to sizes, in plain numbers.
-
-    Attributes:
-        name: of the model. resize, min_size, max_size, size: as in `models.preprocess.Preprocess`.
-        strides: pixels of a cell of each level that objects are found on, finest first.
-        anchors: (width, height) of each level's anchors in network pixels; None for a model without anchors.
-        place: of an anchor within its cell, in cells: 0 for the corner, 0.5 for the centre.
-        anchor_option: the option of the recipe that scales the anchors, "" if there is none.
-        anchor_sizes: what that option is.
-    """
-
-    name: str = "faster_rcnn"
-    resize: Literal["shortest", "stretch", "letterbox", "none"] = "shortest"
-    min_size: int = 800
-    max_size: int = 1333
-    size: tuple[int, int] | None = None
-    strides: tuple[float, ...] = (4, 8, 16, 32, 64)
-    anchors: tuple[tuple[tuple[float, float], ...], ...] | None = tuple(
-        tuple((side / math.sqrt(ratio), side * math.sqrt(ratio)) for ratio in _RATIOS) for side in _SIDES
-    )
-    place: float = 0.0
-    anchor_option: str = "model.anchor_sizes"
-    anchor_sizes: tuple[float, ...] = _SIDES
-
-    def resized(self, sizes: np.ndarray) -> np.ndarray:
-        """(M, 2) height and width of images -> (M, 2) int64, of what the network is given; sides are rounded down."""
-        sizes = sizes.astype(np.float64)
-        if self.resize == "none":
-            return sizes.astype(np.int64)
-        if self.resize == "shortest":
-            scale = np.minimum(self.min_size / sizes.min(1), self.max_size / sizes.max(1))
-        else:
-            assert self.size is not None
-            if self.resize == "stretch":
-                return np.broadcast_to(np.array(self.size), sizes.shape)
-            scale = np.minimum(self.size[0] / sizes[:, 0], self.size[1] / sizes[:, 1])
-        return np.asarray(np.floor(sizes * scale[:, None]).clip(1), np.int64)
-
-    def enlarged(self, factor: float) -> Network:
-        """With another input size, in whole multiples of 32; the levels stay."""
-        if self.resize == "shortest":
-            low, high = (max(_MULTIPLE, _rounded_up(s * factor)) for s in (self.min_size, self.max_size))
-            return dataclasses.replace(self, min_size=low, max_size=max(low, high))
-        if self.size is None:
-            return self
-        height, width = (max(_MULTIPLE, _rounded_up(s * factor)) for s in self.size)
-        return dataclasses.replace(self, size=(height, width))
-
-    @property
-    def shorter_side(self) -> int:
-        """Of the input; 0 if images are taken as they are."""
-        return self.min_size if self.resize == "shortest" else min(self.size or (0, 0))
-
-    @property
-    def input(self) -> dict[str, Any]:
-        """Its size as options of a recipe."""
-        if self.resize == "shortest":
-            return {"min_size": self.min_size, "max_size": self.max_size}
-        return {} if self.size is None else {"size": list(self.size)}
-
-
-def _rounded_up(side: float) -> int:
-    return math.ceil(side / _MULTIPLE - 1e-6) * _MULTIPLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +139,10 @@ def _input_advice(network: Network, shown: Shown, short: np.ndarray) -> dict[str
         factor = max(_EASY / low, min(side, _SMALLEST) / side)
     chosen = network.enlarged(factor) if factor > 1 or factor < _WORTH else network
     reached = float((shown.boxes(chosen)[:, 2:].min(1) >= SEEN).mean())
-    return out | {"chosen": chosen.input, "seen_chosen": round(reached, 4), "is_enough": reached >= _SHARE - 0.005}
+    return out | {
+        "chosen": chosen.input, "seen_chosen": round(reached, 4), "is_enough": reached >= _SHARE - 0.005,
+        "is_smaller": chosen.shorter_side < side,
+    }  # fmt: skip
 
 
 def _anchor_advice(network: Network, boxes: np.ndarray) -> dict[str, Any]:
@@ -284,9 +215,6 @@ def _lines(advice: dict[str, Any]) -> list[str]:
 
 
 def _input_line(seen: dict[str, Any]) -> str:
-    def sides(values: dict[str, Any]) -> list[int]:
-        return list(values.get("size") or [values["min_size"]])
-
     def options(values: dict[str, Any]) -> str:
         return " ".join(f"model.{k}={str(v).replace(' ', '')}" for k, v in values.items())
 
@@ -298,7 +226,7 @@ def _input_line(seen: dict[str, Any]) -> str:
             else "is all that the images hold: cut them into tiles (vision-tasks data tile)"
         )
         return f"input: {now}; {options(seen['present'])} {end}"
-    if min(sides(seen["chosen"])) < min(sides(seen["present"])):
+    if seen["is_smaller"]:
         return f"input: {now}; {options(seen['chosen'])} would be faster, and leave 95 % of them {_EASY:g}"
     end = "" if seen["is_enough"] else "; for more, cut images into tiles (vision-tasks data tile)"
     return f"input: {now}; with {options(seen['chosen'])} {seen['seen_chosen']:.1%} would{end}"
