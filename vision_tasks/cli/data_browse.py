@@ -22,7 +22,7 @@ def run(data: Path, out: Path, count: int, category: str, split: str, seed: int)
                 raise VisionTasksError(f"{data} has no split {split!r}; it has {', '.join(splits)}.")
             splits = {split: splits[split]}
         found = write_browser(splits, out, count, category, seed, f"Images of {data.name}")
-    of = f"{found.shown:,} of {found.candidates:,} images"
-    say(f"{of}{f' with {category}' if category else ''}: {out}")
+    of = "" if found.candidates is None else f" of {found.candidates:,}"
+    say(f"{found.shown:,}{of} images{f' with {category}' if category else ''}: {out}")
     if found.broken:
         say(f"{found.broken:,} of them cannot be drawn; the page says why. Next: vision-tasks doctor {data}")

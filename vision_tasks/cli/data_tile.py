@@ -38,10 +38,13 @@ def run(data: Path, out: Path, size: int, overlap: float, visible: float, empty:
         shutil.rmtree(work, ignore_errors=True)
     for name, cut in made.items():
         counts = cut.counts
+        objects = (
+            f"; objects are in a tile {counts.whole:,} times wholly, {counts.cut:,} times as a part, of which "
+            f"{counts.crowds:,} became crowds (less than {100 * visible:g} % of them is visible)"
+        )
         say(
-            f"{name}: {len(splits[name]):,} images, {len(cut.records):,} tiles; objects are in a tile {counts.whole:,} "
-            f"times wholly, {counts.cut:,} times as a part, of which {counts.crowds:,} became crowds (less than "
-            f"{100 * visible:g} % of them is visible)"
+            f"{name}: {len(splits[name]):,} images, {len(cut.records):,} tiles"
+            f"{objects if splits[name].has_boxes else ''}"
         )
         if counts.unusable:
             say(f"  {counts.unusable:,} objects that training would leave out are left out (vision-tasks doctor)")

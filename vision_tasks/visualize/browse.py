@@ -37,11 +37,11 @@ _GROUND, _INK = (58, 60, 66), (236, 236, 238)
 
 @dataclass(frozen=True)
 class Browsed:
-    """What is on the page: pictures, of them broken ones, and how many images there were to choose from."""
+    """What is on the page: pictures, of them broken ones, and of how many images they were drawn (None: unknown)."""
 
     shown: int
     broken: int
-    candidates: int
+    candidates: int | None
 
 
 def write_browser(
@@ -75,7 +75,8 @@ def write_browser(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         broken = sum(not fine for _, _, fine in drawn)
-        lead = f"{len(chosen):,} of {candidates:,} images{f' with {category}' if category else ''}, drawn by chance"
+        of = "" if candidates is None else f" of {candidates:,}"
+        lead = f"{len(chosen):,}{of} images{f' with {category}' if category else ''}, drawn by chance"
         write_page(
             path, title, {"images shown": len(chosen), "that cannot be drawn": broken} if broken else None,
             images=[(file, caption) for file, caption, _ in drawn], lead=f"{lead} (seed {seed}).", embed=not beside,
@@ -85,10 +86,10 @@ def write_browser(
 
 def choose(
     splits: Mapping[str, Records], count: int, category: str = "", seed: int = 0
-) -> tuple[list[tuple[str, int]], int]:
+) -> tuple[list[tuple[str, int]], int | None]:
     """So many (split, row), drawn by chance, in the order of the data; and of how many.
 
-    Where categories are on maps alone, maps are read until enough are found, and the second number is that of all.
+    A category that is on maps alone is looked for until there are enough images; then nobody knows of how many.
     """
     rows = [(split, row) for split, records in splits.items() for row in _rows_with(records, category)]
     if category and not any(category in _names(records) for records in splits.values()):
@@ -104,7 +105,8 @@ def choose(
             break
     if not chosen:
         raise VisionTasksError(f"no image has an object of {category!r}" if category else "there are no images")
-    return [rows[i] for i in sorted(chosen)], len(rows)
+    on_maps = bool(category) and not all(r.has_boxes and category in r.categories.names for r in splits.values())
+    return [rows[i] for i in sorted(chosen)], None if on_maps else len(rows)
 
 
 def draw_record(records: Records, row: int) -> tuple[Picture, str, bool]:

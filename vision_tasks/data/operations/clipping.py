@@ -50,8 +50,8 @@ def clip_shape(shape: Polygons | Rle | None, window: np.ndarray, size: Size, who
         return None
     boxes = np.stack([tight_box(part, p, extent) for part, p in clipped])
     box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-    part = sum(area(part) for part, _ in clipped) / full
-    return Clipped([p.astype(np.float32) for p, _ in clipped], part, box)
+    share = sum(area(part) for part, _ in clipped) / full
+    return Clipped([p.astype(np.float32) for p, _ in clipped], share, box)
 
 
 def area(polygon: np.ndarray) -> float:

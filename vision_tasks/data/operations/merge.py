@@ -235,8 +235,8 @@ def _annotated_once(sets: Sequence[DataSet]) -> list[str]:
 
 def _folder_name(records: Records) -> str:
     """What images of a set are put under where names clash: the nearest folder's name that tells sets apart."""
-    generic = {"images", "train", "val", "valid", "test", "annotations", "jpegimages", "labels", *SPLITS}
-    parts = [part for part in records.root.resolve().parts[1:] if part.casefold() not in generic]
+    generic = {"images", "train", "val", "valid", "validation", "test", "annotations", "jpegimages", "labels"}
+    parts = [part for part in records.root.resolve().parts[1:] if part.casefold().rstrip("0123456789_-") not in generic]
     return parts[-1] if parts else "more"
 
 

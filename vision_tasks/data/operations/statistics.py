@@ -135,7 +135,8 @@ def _count_objects(records: Records, found: Statistics) -> None:
         "median_side": _medians(sides[single], labels[single], classes),
     }
     for k, (name, number) in enumerate(zip(records.categories.names, records.categories.ids, strict=True)):
-        row = {"name": name, "id": number} | {column: values[k] for column, values in columns.items()}
+        row: dict[str, Any] = {"name": name, "id": number}
+        row |= {column: values[k] for column, values in columns.items()}
         found.categories.append(row | {"share": round(row["objects"] / max(objects, 1), 5)})
 
 

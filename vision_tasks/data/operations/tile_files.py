@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -90,7 +90,13 @@ def cut_images(
     if not kept.any():
         reason = next(iter(unreadable.values()), "no object lies in any")
         raise VisionTasksError(f"{records.source}: there is not one tile: {reason}")
-    return Cut(made.subset(kept), counts, unreadable, left_out)
+    tiled = made.subset(kept)
+    tiled = replace(
+        tiled,
+        image_ids=np.arange(1, len(tiled) + 1, dtype=np.int64),
+        annotation_ids=np.arange(1, len(tiled.labels) + 1, dtype=np.int64),
+    )
+    return Cut(tiled, counts, unreadable, left_out)
 
 
 def _in_threads(work: Callable[[Job], Done], jobs: Sequence[Job], workers: int | None) -> Iterator[Done]:
