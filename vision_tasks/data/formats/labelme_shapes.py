@@ -130,11 +130,11 @@ def geometry(parts: Sequence[Shape], size: Size) -> tuple[Box, bytes, float | No
 
 
 def circle(points: Sequence[float]) -> array[float]:
-    """Polygon of a circle given by its centre and a point on it, to a tenth of a pixel; it reaches the outermost
+    """Polygon of a circle given by its centre and a point on it, to a fiftieth of a pixel; it reaches the outermost
     points of the circle exactly."""
     x, y, px, py = points
     radius = math.hypot(px - x, py - y)
-    quarters = 4 if radius < 1 else min(90, math.ceil(math.pi / math.acos(1 - 0.1 / radius) / 4))
+    quarters = 4 if radius < 1 else min(90, math.ceil(math.pi / math.acos(1 - 0.02 / radius) / 4))
     angles = np.arange(4 * quarters) * (math.pi / 2 / quarters)
     corners = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
     return array("f", corners.astype(np.float32).tobytes())
