@@ -1,4 +1,4 @@
-"""COCO files written from records: judged by the JSON they were read from, by pycocotools and by the standard parser."""
+"""COCO files written from records: judged by the JSON they came from, by pycocotools and by the standard parser."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -18,17 +17,13 @@ if TYPE_CHECKING:
 
 def run(data: Path, out: Path, to: str, form: str, images: str, image_folder: Path | None, patch: Path | None) -> None:
     """Reads, patches and writes a data set; says what was read, what is wrong with it and what could not be kept."""
-    from vision_tasks.data.formats.registry import FORMATS, find_data, read_found, with_joint_categories
+    from vision_tasks.data.formats.registry import FORMATS, find_with_images, read_found, with_joint_categories
     from vision_tasks.data.operations.writing import check_target, write_data
 
     writing = image_writing(images)
     check_target(out, to)
     check_apart(data, out)
-    if image_folder is not None and not image_folder.is_dir():
-        raise VisionTasksError(f"{image_folder}: there is no such folder of images.")
-    found = {
-        split: replace(one, images=image_folder or one.images) for split, one in find_data(data, form or None).items()
-    }
+    found = find_with_images(data, form or None, image_folder)
     name = next(iter(found.values())).format
     with work_bar(console()):
         splits = {split: read_found(one, extras=True) for split, one in found.items()}

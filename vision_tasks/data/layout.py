@@ -199,6 +199,14 @@ def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
     return candidates[held.index(best)]
 
 
+def images_below(file: Path, folder: Path) -> Path:
+    """The folder, or the one in it, that holds most of the first files that an annotation file names."""
+    names = [n for n in first_names(file, url_parts=2) if not escapes(n)] if file.is_file() else []
+    candidates = [folder, *_folders(folder)]
+    held = [sum((candidate / name).is_file() for name in names) for candidate in candidates]
+    return candidates[held.index(max(held))]
+
+
 def _candidates(file: Path, top: Path) -> Iterator[Path]:
     """Folders that may hold the images, likeliest first: beside the file, upwards to `top`, and below those."""
     above = [file.parent, *(p for p in file.parent.parents if p == top or top in p.parents)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from vision_tasks.data.layout import (
     NothingFoundError,
     find_coco,
     held,
+    images_below,
     images_may_be_missing,
     looks_like_instances,
     looks_like_lvis,
@@ -74,6 +75,7 @@ _OTHERS = (
     ("seqinfo.ini", "sequences of MOTChallenge, for `vision-tasks evaluate-tracks`"),
     ("label_2", "a folder as KITTI has them, which is not read"),
     ("annotations.xml", "annotations.xml, such as CVAT exports: export COCO there"),
+    ("masks", "masks: the images must lie beside them, in a layout of docs/semantic_data.md"),
     ("*.mp4", "videos, for `vision-tasks predict`"),
     ("*.jp*g", "images without annotations"),
     ("*.png", "images without annotations"),
@@ -106,7 +108,7 @@ def find_data(path: Path | str, form: str | None = None) -> dict[str, Found]:
     for entry in FORMATS.values():
         try:
             if found := entry.find(path) if entry.find is not None else {}:
-                return _ordered(found)
+                return _ordered(_better(found, path))
         except NothingFoundError:
             continue
         except VisionTasksError as error:
@@ -117,6 +119,14 @@ def find_data(path: Path | str, form: str | None = None) -> dict[str, Found]:
         return {"train": Found("coco", path)}  # its reader says what it is instead
     titles = ", ".join(entry.title for entry in FORMATS.values() if entry.find is not None)
     raise NothingFoundError(f"{path}: no annotations found{_other(path)}. Looked for {titles}; {_held(path)}")
+
+
+def _better(found: dict[str, Found], path: Path) -> dict[str, Found]:
+    """What was found, or the panoptic files that it was made of: their masks do not overlap, and they have stuff."""
+    if all(f.format == "coco" and "panoptic" in f.annotations.name.lower() for f in found.values()):
+        with contextlib.suppress(VisionTasksError):
+            return find_panoptic(path) or found
+    return found
 
 
 def _ordered(found: dict[str, Found]) -> dict[str, Found]:
@@ -148,14 +158,28 @@ def read_data(
     """All splits of a data set, with the same categories (`with_joint_categories`).
 
     Args:
-        path, form: as in `find_data`. images: the image folder, if it is not to be found. extras: keep what training
-            does not need, for writing it again.
+        path, form, images: as in `find_with_images`. extras: keep what training does not need, for writing it again.
     """
-    with images_may_be_missing() if images is not None else nullcontext():
+    found = find_with_images(path, form, images)
+    return with_joint_categories({name: read_found(one, extras=extras) for name, one in found.items()})
+
+
+def find_with_images(path: Path | str, form: str | None = None, images: Path | None = None) -> dict[str, Found]:
+    """`find_data` where somebody may name the image folder.
+
+    Args:
+        images: the folder of the images, or that of the folders of the splits' images; None to find it.
+
+    Raises:
+        VisionTasksError: as `find_data`, or there is no such folder.
+    """
+    if images is None:
+        return find_data(path, form)
+    if not images.is_dir():
+        raise VisionTasksError(f"{images}: there is no such folder of images.")
+    with images_may_be_missing():
         found = find_data(path, form)
-    return with_joint_categories(
-        {name: read_found(replace(f, images=images or f.images), extras=extras) for name, f in found.items()}
-    )
+    return {name: replace(one, images=images_below(one.annotations, images)) for name, one in found.items()}
 
 
 def with_joint_categories(splits: Mapping[str, Records]) -> dict[str, Records]:
