@@ -147,15 +147,17 @@ def _fence(top: Path) -> Path:
 def located(description: Description, entry: str) -> Path:
     """The folder or file that an entry of a description means.
 
-    Tried are `path` and the description's own folder, and the folder above it, as tools do that have their own idea of
-    where `path` starts; of an entry that begins with "../" also what follows. An absolute path of another machine is
-    looked for by its ends. Nothing outside of the folder that holds the description's folder is touched.
+    Tried are `path`, the description's own folder and the one above it, as tools differ about where `path` starts; of
+    "../" also what follows; of an absolute path of another machine its ends. Nothing outside of the folder above is
+    touched.
 
     Raises:
         VisionTasksError: it is not there, or lies outside.
     """
     top = Path(os.path.abspath(description.file.parent))
     wanted = _candidates(description.base.replace("\\", "/"), entry.replace("\\", "/").removeprefix("./"))
+    if description.file.suffix.lower() == ".data":  # its paths start from where Darknet is called
+        wanted += _ends(entry)
     if found := _within(top, wanted):
         return found[0]
     first = Path(os.path.normpath(top / wanted[0]))
@@ -238,7 +240,8 @@ def label_folder(folder: Path, top: Path) -> Path:
         parts = folder.relative_to(above).parts
         for place in reversed([n for n, part in enumerate(parts) if part.lower() == "images"]):
             tail = ("labels", *parts[place + 1 :])
-            for found in (above.joinpath(*parts[:place], *tail), top.joinpath(*tail)):
+            beside = [] if folder.is_relative_to(top) else [top.joinpath(*tail)]  # images of several kinds of labels
+            for found in (above.joinpath(*parts[:place], *tail), *beside):
                 if found.is_dir():
                     return found
     return folder
