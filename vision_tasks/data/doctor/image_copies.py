@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 _FILM = 0.1
 """Where more of a split than this is nearly the same as another image, these are frames of films, not copies."""
+
+_EXPORTED = re.compile(r"(.+)\.rf\.[0-9a-f]{20,}\.\w+$", re.DOTALL)
+"""Names that Roboflow gives: those of an original, then a digest of each version made of it."""
 
 
 def check_copied(one: Looked) -> list[Finding]:
@@ -64,12 +68,15 @@ def check_leaked(train: Looked, other: Looked) -> list[Finding]:
         return []
     rows, leaked = own[pairs.first], theirs[pairs.second]
     images, at = np.unique(rows, return_index=True)
+    siblings = _siblings(train, images)
     exact = np.unique(leaked[pairs.exact])
     laid = [TURNS[t] for t in np.unique(pairs.turn[pairs.turn > 0])]
     count = len(np.unique(leaked))
     summary = f"{count:,} of {len(other.records):,} images of {other.split} show what {len(images):,} of train show; "
     summary += f"{len(exact):,} are equal to the byte" + (f"; some are {', '.join(laid)}" if laid else "")
-    edits = train.dropped(images, "image_leaked")
+    if len(siblings):
+        summary += f"; {len(siblings):,} more of train are made of the same originals, by their names"
+    edits = train.dropped(np.union1d(images, siblings), "image_leaked")
     if not edits:
         summary += (
             ". The patch would take more than half of train: split anew, by scene or film (vision-tasks data split)"
@@ -88,6 +95,14 @@ def check_leaked(train: Looked, other: Looked) -> list[Finding]:
     order = at[np.lexsort((at, -pairs.likeness[at]))]
     examples = tuple(train.example(int(rows[i]), detail(int(i))) for i in order[:12])
     return [Finding("image_leaked", count, len(other.records), "train", examples, summary, tuple(edits))]
+
+
+def _siblings(one: Looked, rows: np.ndarray) -> np.ndarray:
+    """Rows of images that Roboflow made of the same original as these, changed more than a comparison sees through."""
+    names = [_EXPORTED.match(one.records.file_name(row)) for row in range(len(one.records))]
+    sources = {match[1] for row in rows.tolist() if (match := names[row]) is not None}
+    made = np.array([match is not None and match[1] in sources for match in names], bool)
+    return np.setdiff1d(np.flatnonzero(made), rows)
 
 
 def _readable(one: Looked) -> np.ndarray:

@@ -161,7 +161,7 @@ def _see(facts: np.ndarray, data: np.ndarray, path: Path, pixel_limit: int) -> N
     if header.format not in ("JPEG", "MPO"):
         _picture(facts, decode(data, header, path))
         return
-    header.draft("L", (2 * THUMB, 2 * THUMB))
+    header.draft("L", (3 * THUMB, 3 * THUMB))
     try:
         header.load()
     except Exception as error:  # as in `decode`
@@ -180,9 +180,12 @@ def _picture(facts: np.ndarray, pixels: np.ndarray) -> None:
 
 
 def _small(image: Image.Image) -> np.ndarray:
-    """Means over the cells of a grid of `THUMB`², whatever the image's shape is."""
+    """The whole image on a grid of `THUMB`², whatever its shape is.
+
+    Smoothed by a triangle: means over cells would jump where cells do not hold whole pixels.
+    """
     grey = image if image.mode == "L" else image.convert("L")
-    return np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BOX))
+    return np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BILINEAR))
 
 
 Part = tuple[np.ndarray, dict[int, str]]
