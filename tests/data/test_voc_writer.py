@@ -39,7 +39,7 @@ def again(splits: dict[str, Records], folder: Path) -> tuple[dict[str, Records],
     return read_data(folder, extras=True), losses.lines()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(splits=data_sets(OF_OBJECT, OF_IMAGE))
 def test_nothing_is_lost_that_it_can_hold(splits: dict[str, Records]) -> None:
     """Boxes to the last digit, categories in order, unused ones too, other keys, names in any script, folders."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -81,13 +81,21 @@ def _shapes(
     x, y, w, h = records.boxes[index].tolist()
     area = float(records.areas[index])
     geometry: list[tuple[str, Any, str | None]] = []
+    around: tuple[float, ...]
     if isinstance(outline, dict):
-        geometry = _mask(outline)
-        if not geometry:
+        if (window := _window(outline)) is None:
             losses.add("masks without a pixel: only the box is kept", [shown])
+        else:
+            bitmap, (left, top) = window
+            height, width = bitmap.shape
+            geometry = [("mask", [[left, top], [left + width - 1, top + height - 1]], encode_mask(bitmap))]
+            around = (left, top, width, height)
+            _note_differences(around, float(bitmap.sum()), (x, y, w, h), area, shown, losses)
     elif outline is not None:
         geometry = [_polygon(p, outline, extras) for p in outline]
-        _note_differences(outline, (x, y, w, h), area, shown, losses)
+        points = np.concatenate(outline).astype(np.float64)
+        around = (*points.min(0), *(points.max(0) - points.min(0)))
+        _note_differences(around, sum(enclosed(p.reshape(-1)) for p in outline), (x, y, w, h), area, shown, losses)
     if not geometry:
         if not all(map(math.isfinite, (x, y, w, h))):
             losses.add("boxes that are no numbers: left out", [shown])
@@ -130,30 +138,30 @@ def _decimals(points: np.ndarray) -> list[list[float]]:
     return out
 
 
-def _mask(rle: Rle) -> list[tuple[str, Any, str | None]]:
-    """A mask in the window that its pixels fill; the last pixel is included. Nothing if it has none."""
+def _window(rle: Rle) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """The bitmap (h, w) bool that a mask's pixels fill, and its (x, y) in the image; None if it has none."""
     height, width = rle["size"]
     runs = run_lengths.decompress(rle["counts"])
     ends = np.cumsum(runs)
-    first, last = (ends - runs)[1::2][runs[1::2] > 0], ends[1::2][runs[1::2] > 0] - 1
-    if not len(first):
-        return []
-    x1, x2 = int(first[0] // height), int(last[-1] // height)
+    inside = (np.arange(len(runs)) % 2 == 1) & (runs > 0)
+    if not inside.any():
+        return None
+    x1, x2 = int((ends - runs)[inside][0] // height), int((ends[inside][-1] - 1) // height)
     strip = run_lengths.cut(runs, (height, width), (x1, 0, x2 + 1, height))
     rows = np.flatnonzero(strip.any(1))
-    y1, y2 = int(rows[0]), int(rows[-1])
-    return [("mask", [[x1, y1], [x2, y2]], encode_mask(np.ascontiguousarray(strip[y1 : y2 + 1])))]
+    return np.ascontiguousarray(strip[rows[0] : rows[-1] + 1]), (x1, int(rows[0]))
 
 
 def _note_differences(
-    outline: Polygons, box: tuple[float, float, float, float], area: float, shown: str, losses: Losses
+    around: Sequence[float], drawn: float, box: Sequence[float], area: float, shown: str, losses: Losses
 ) -> None:
-    """LabelMe keeps neither a box nor an area beside an outline."""
-    points = np.concatenate(outline).astype(np.float64)
-    around = np.concatenate([points.min(0), points.max(0) - points.min(0)])
-    if not np.abs(around - box).max() <= 0.1:
+    """LabelMe keeps neither a box nor an area beside an outline.
+
+    Args:
+        around: x, y, width, height of the outline. drawn: its area. box, area: of the annotation.
+    """
+    if not np.abs(np.subtract(around, box)).max() <= 0.1:
         losses.add("boxes that lie elsewhere than their outline: LabelMe keeps the outline", [shown])
-    drawn = sum(enclosed(p.reshape(-1)) for p in outline)
     if not abs(drawn - area) <= 0.001 * drawn + 0.01:
         losses.add("areas that differ from their outline's: LabelMe keeps the outline", [shown])
 
