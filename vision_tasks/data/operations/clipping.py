@@ -58,8 +58,8 @@ def area(polygon: np.ndarray) -> float:
     """Area of a polygon (P, 2), P may be below 3."""
     if len(polygon) < 3:
         return 0.0
-    x, y = (polygon - polygon[0]).T
-    return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
+    x, y = (polygon - polygon[0]).T  # from the first point on, so that closing the ring adds nothing
+    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2
 
 
 def tight_box(clipped: np.ndarray, polygon: np.ndarray, size: Size) -> np.ndarray:
@@ -71,18 +71,30 @@ def tight_box(clipped: np.ndarray, polygon: np.ndarray, size: Size) -> np.ndarra
     Args:
         clipped: (Q, 2), what `clip_polygon` made of polygon (P, 2) in a window of this (height, width).
     """
-    points = []
+    after, limits = np.concatenate([clipped[1:], clipped[:1]]), (0.0, 0.0, float(size[1]), float(size[0]))
+    sides = [(i % 2, limit, clipped[:, i % 2] == limit) for i, limit in enumerate(limits)]
     along = np.zeros(len(clipped), bool)  # the edge from each point to the next lies on the border
-    for axis, border, inward in ((0, 0, 1), (0, size[1], -1), (1, 0, 1), (1, size[0], -1)):
-        on = clipped[:, axis] == border
-        along |= on & np.roll(on, -1)
+    for axis, limit, on in sides:
+        along |= on & (after[:, axis] == limit)
+    doubtful = along.copy()
+    doubtful[1:] &= along[:-1]
+    doubtful[0] &= along[-1]
+    sure = clipped[~doubtful]
+    if len(sure):
+        box = np.concatenate([sure.min(axis=0), sure.max(axis=0)])
+        others = clipped[doubtful]
+        if not ((others < box[:2]) | (others > box[2:])).any():
+            return box
+    points = [sure]
+    for axis, limit, on in sides:
         ends = np.unique(clipped[on, 1 - axis])
-        beside = np.empty((max(len(ends) - 1, 0), 2))
-        beside[:, axis], beside[:, 1 - axis] = border + inward * _NEAR, (ends[:-1] + ends[1:]) / 2
+        if len(ends) < 2:
+            continue
+        beside = np.empty((len(ends) - 1, 2))
+        beside[:, axis], beside[:, 1 - axis] = limit + (_NEAR if limit == 0 else -_NEAR), (ends[:-1] + ends[1:]) / 2
         held = _holds(polygon, beside)
         ends = np.unique(np.concatenate([ends[:-1][held], ends[1:][held]]))
-        points.append(np.insert(ends[:, None], axis, border, axis=1))
-    points.append(clipped[~(along & np.roll(along, 1))])
+        points.append(np.insert(ends[:, None], axis, limit, axis=1))
     found = np.concatenate(points)
     found = found if len(found) else clipped
     return np.concatenate([found.min(axis=0), found.max(axis=0)])
@@ -90,7 +102,7 @@ def tight_box(clipped: np.ndarray, polygon: np.ndarray, size: Size) -> np.ndarra
 
 def _holds(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which points (S, 2) lie in a polygon (P, 2), (S,) bool, by the even-odd rule."""
-    (x, y), (after_x, after_y) = polygon.T, np.roll(polygon, -1, axis=0).T
+    (x, y), (after_x, after_y) = polygon.T, np.concatenate([polygon[1:], polygon[:1]]).T
     px, py = points[:, :1], points[:, 1:]
     crossing = (y > py) != (after_y > py)
     at = x + (py - y) / np.where(after_y == y, 1, after_y - y) * (after_x - x)

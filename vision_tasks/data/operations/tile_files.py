@@ -100,11 +100,15 @@ def cut_images(
 
 
 def _in_threads(work: Callable[[Job], Done], jobs: Sequence[Job], workers: int | None) -> Iterator[Done]:
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers or _cores())
     try:
         yield from pool.map(work, jobs)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sizes(records: Records) -> tuple[dict[int, Size], dict[str, str]]:
