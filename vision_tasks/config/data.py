@@ -22,6 +22,13 @@ class Split(Strict):
     part: Annotated[
         str | None, Field(description="what else tells the split: a list of images, or a split's name in annotations")
     ] = None
+    shards: Annotated[
+        str | None,
+        Field(description="folder or URL (http, https) of WebDataset shards that convert wrote; not annotations"),
+    ] = None
+    shard_cache: Annotated[
+        float, Field(gt=0, description="gigabytes that are kept on this machine of the shards of a URL")
+    ] = 20.0
     patch: Annotated[FilePath | None, Field(description="what the doctor wrote with --fix; applied when reading")] = (
         None
     )
@@ -40,7 +47,7 @@ class Split(Strict):
 
     @model_validator(mode="after")
     def _holds_something(self) -> Split:
-        if self.annotations is None and self.semantic is None and self.patch is None:
+        if not any((self.annotations, self.semantic, self.patch, self.shards)):
             raise ValueError("give annotations (a COCO JSON file), semantic, or both")
         return self
 

@@ -20,6 +20,8 @@ from vision_tasks.data.images import dropped_bands
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
 from vision_tasks.data.sampler import BatchSampler, Passes, aspect_ratio_groups
+from vision_tasks.data.shard_passes import ShardPasses
+from vision_tasks.data.shards import ShardImages
 from vision_tasks.errors import VisionTasksError
 
 log = logging.getLogger(__name__)
@@ -92,10 +94,12 @@ class DataModule(LightningDataModule):
         """
         records = _given(self.train, "train")
         groups = aspect_ratio_groups(records.widths, records.heights) if self.group_by_aspect_ratio else None
+        rank, world_size = self._ranks()
         passes = self.passes
         if passes is None and isinstance(records, JointRecords):
             passes = records.mixture
-        rank, world_size = self._ranks()
+        elif passes is None and isinstance(records.archive, ShardImages):
+            passes, groups = ShardPasses(records.archive.shard, self.batch_size, world_size), None
         sampler = BatchSampler(
             len(records),
             self.batch_size,

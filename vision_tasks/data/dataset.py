@@ -135,7 +135,10 @@ class DetectionDataset(Dataset[Sample]):
         tries = min(len(like), _MAX_UNREADABLE_RUN) if self.train else 1
         for row in ((np.arange(tries) + request.index - like.start) % len(like) + like.start).tolist():
             try:
-                image = read_image(self.records.image_path(row), self._expected_size(row), self.channels)
+                image = read_image(
+                    self.records.image_path(row), self._expected_size(row), self.channels,
+                    data=self.records.image_data(row),
+                )  # fmt: skip
                 height, width = image.shape[:2]  # where the file states no size: masks need one
                 target = self._target(row, self.records.size(row) or (height, width))
             except ImageError as error:

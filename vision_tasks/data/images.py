@@ -79,6 +79,16 @@ def displayed(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
 
 
+def read_bytes(records: Records, row: int) -> np.ndarray:
+    """What the file of an image of a data set holds, (bytes,) uint8, wherever it lies.
+
+    Raises:
+        ImageError: the file is missing, empty or cannot be read.
+    """
+    data = records.image_data(row)
+    return file_bytes(records.image_path(row)) if data is None else data
+
+
 def _check_size(path: Path, found: Size, stated: Size | None) -> None:
     if stated is not None and all(stated) and found != tuple(stated):
         raise ImageSizeError(
@@ -120,6 +130,8 @@ def check_images(records: Records) -> Records:
     Raises:
         VisionTasksError: no file is there (names the folder and what it holds), or a file name leaves the folder.
     """
+    if records.archive is not None:
+        return records
     names = [records.file_name(row) for row in range(len(records))]
     folders: defaultdict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):

@@ -60,6 +60,10 @@ class JointRecords(Records):
         part, own = self.part_of(row)
         return self.parts[part].image_path(own)
 
+    def image_data(self, row: int) -> np.ndarray | None:
+        part, own = self.part_of(row)
+        return self.parts[part].image_data(own)
+
     def segmentation(self, index: int) -> Polygons | Rle | None:
         """Outline of annotation number `index` (0..N-1), None if it has none."""
         ends = np.cumsum([len(part.labels) if part.has_boxes else 0 for part in self.parts])

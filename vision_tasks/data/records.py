@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,16 @@ from vision_tasks.structures import Categories, Masks, Polygons, Rle, Size, Targ
 _PER_IMAGE = ("image_ids", "widths", "heights")
 _PER_ANNOTATION = ("annotation_ids", "labels", "boxes", "areas", "is_crowd", "usable", "shape_starts")
 ARRAYS = (*_PER_IMAGE, "first", "name_ends", "names", *_PER_ANNOTATION, "shape_bytes")
+
+
+class ImageArchive(Protocol):
+    """Image files that lie in other files (`shards.ShardImages`)."""
+
+    def read(self, row: int) -> np.ndarray:
+        """(bytes,) uint8 of an image's file."""
+
+    def subset(self, rows: np.ndarray) -> ImageArchive:
+        """Of these image rows, (R,) int64, alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +53,7 @@ class Records:
         folder: where the arrays are memory-mapped from, if they are.
         semantic: the semantic maps of the same M images, None where the data set has none.
         has_boxes: False if nobody annotated objects in the whole data set: its targets have no boxes at all.
+        archive: where the bytes of image files are if not in files of their own (`shards`), None if they are.
         extras: what else the file says; None unless it was asked for (training does not need it).
     """
 
@@ -69,6 +80,7 @@ class Records:
     semantic: SemanticSource | None = None
     has_boxes: bool = True
     extras: Extras | None = None
+    archive: ImageArchive | None = None
 
     def __post_init__(self) -> None:
         m, n = len(self.image_ids), len(self.annotation_ids)
@@ -131,6 +143,10 @@ class Records:
         """Folder that the image must lie in: `root`, but of data sets put together each image has its own."""
         return self.root
 
+    def image_data(self, row: int) -> np.ndarray | None:
+        """What an image's file holds, (bytes,) uint8, if it lies in an archive; None if it is a file of its own."""
+        return None if self.archive is None else self.archive.read(row)
+
     def segmentation(self, index: int) -> Polygons | Rle | None:
         """Outline of annotation number `index` (0..N-1), None if it has none."""
         start = int(self.shape_starts[index])
@@ -184,6 +200,7 @@ class Records:
             folder=None,
             semantic=None if self.semantic is None else self.semantic.subset(rows),
             extras=None if self.extras is None else self.extras.subset(rows, chosen),
+            archive=None if self.archive is None else self.archive.subset(rows),
         )
 
     def __getstate__(self) -> dict[str, Any]:

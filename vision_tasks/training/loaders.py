@@ -10,6 +10,7 @@ from vision_tasks.data.mixup import MixUp
 from vision_tasks.data.mosaic import Mosaic
 from vision_tasks.data.records import Records
 from vision_tasks.data.semantic_crop import SemanticCrop, background_of
+from vision_tasks.data.shards import ShardImages
 from vision_tasks.data.transforms import Transforms
 from vision_tasks.data.weighting import Rates, class_balanced_rates, file_rates, part_rates, repeat_factor_rates
 from vision_tasks.errors import VisionTasksError
@@ -95,6 +96,12 @@ def combinations_of(
         VisionTasksError: neither the recipe nor the model has a size for mosaics, or there are no masks to paste.
     """
     chosen: list[Combination] = []
+    remote = train is not None and isinstance(train.archive, ShardImages) and train.archive.is_remote
+    if remote and (config.mosaic or config.copy_paste or config.mixup or config.sampling != "each"):
+        raise VisionTasksError(
+            "data.mosaic, copy_paste, mixup and sampling take images from anywhere in the data, but shards of a URL "
+            "are fetched one after another. Copy the shards to a folder, or leave these out."
+        )
     if config.mosaic:
         size = config.mosaic_size
         if size is None:

@@ -119,7 +119,8 @@ def draw_samples(
     for row in rows:
         target = records.target(row)
         try:
-            image = read_image(records.image_path(row), target.size if all(target.size) else None, channels)
+            size = target.size if all(target.size) else None
+            image = read_image(records.image_path(row), size, channels, data=records.image_data(row))
             size = (image.shape[0], image.shape[1])
             semantic = None if records.semantic is None else records.semantic.read(row, size)
         except ImageError:

@@ -11,6 +11,7 @@ from vision_tasks.config import DataConfig, SemanticConfig, Split
 from vision_tasks.data.formats.interface import Found
 from vision_tasks.data.formats.registry import find_data, read_found
 from vision_tasks.data.formats.semantic import alone, has_split, read_semantic, relabelled, with_rendered, with_semantic
+from vision_tasks.data.formats.webdataset import read_shards
 from vision_tasks.data.images import check_images
 from vision_tasks.data.joint import join
 from vision_tasks.data.layout import find_semantic, held
@@ -47,8 +48,11 @@ def splits_of(config: DataConfig, name: str, kinds: tuple[Kind, ...] = ("objects
 def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[Kind, ...]) -> Split | None:
     semantic = _semantic_of(config, named, name) if "semantic" in kinds else None
     patch = None if named is None else named.patch
-    if semantic is not None and ("objects" not in kinds or (named is not None and named.annotations is None)):
+    maps_alone = named is not None and named.annotations is None and named.shards is None
+    if semantic is not None and ("objects" not in kinds or maps_alone):
         return Split(semantic=semantic, patch=patch)
+    if named is not None and named.shards is not None:
+        return named.model_copy(update={"semantic": semantic})
     if named is not None and named.annotations is not None:
         return _located(named, name).model_copy(update={"semantic": semantic})
     if named is not None and (patch is None or config.path is None):
@@ -141,7 +145,7 @@ def read_split(
     """
     files = None if split.semantic is None else split.semantic.files()
     root = Path((split.semantic.path if split.semantic is not None else None) or ".")
-    if split.annotations is None:
+    if split.annotations is None and split.shards is None:
         assert files is not None
         records = read_semantic(files, name, root, semantic_categories)
         records = check_images(records if split.patch is None else apply_patch(records, split.patch, name))
@@ -150,7 +154,7 @@ def read_split(
         if "semantic" in kinds and files is not None:
             records = with_semantic(records, files, name, root, semantic_categories)
         elif kinds == ("semantic",):
-            log.info("%s: the semantic maps are drawn of the objects in %s", name, split.annotations)
+            log.info("%s: the semantic maps are drawn of the objects in %s", name, records.source)
             records = relabelled(with_rendered(records), semantic_categories)
         if "objects" not in kinds:
             records = alone(records)
@@ -166,16 +170,20 @@ def read_split(
 
 def _objects(split: Split, name: str, categories: Categories | None) -> Records:
     """The objects of a split, mended as its patch says."""
-    assert split.annotations is not None
-    found = Found(split.format or "coco", Path(split.annotations), split.images, split.part)
     # A patch may rename categories, so that only what it leaves can be matched with those wanted.
-    records = read_found(found, categories if split.patch is None else None)
+    wanted = categories if split.patch is None else None
+    if split.shards is not None:
+        records = read_shards(split.shards, wanted, gigabytes=split.shard_cache)
+    else:
+        assert split.annotations is not None
+        found = Found(split.format or "coco", Path(split.annotations), split.images, split.part)
+        records = read_found(found, wanted)
     if not records.has_boxes:
-        raise VisionTasksError(f"{split.annotations}: these are semantic maps, but this model finds objects.")
+        raise VisionTasksError(f"{records.source}: these are semantic maps, but this model finds objects.")
     if split.patch is not None:
         records = apply_patch(records, split.patch, name)
         records = records if categories is None else with_objects_of(records, categories)
-    if found.format == "coco_panoptic" and not all(records.categories.is_thing):
+    if split.format == "coco_panoptic" and not all(records.categories.is_thing):
         things = [entry for entry in records.categories.to_list() if entry["isthing"]]
         records = with_objects_of(records, Categories.of(things))
     return records

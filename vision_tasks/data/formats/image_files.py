@@ -51,6 +51,12 @@ def place_images(
     for row, name in enumerate(counted(targets, work)):
         if name in placed:  # two image ids share a file
             continue
+        if (data := records.image_data(row)) is not None:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            placed.add(name)
+            continue
         try:
             root = records.image_root(row)
             inside = insides[root] if root in insides else insides.setdefault(root, root.resolve())

@@ -20,6 +20,7 @@ from vision_tasks.data.formats.panoptic_objects import find_panoptic, read_panop
 from vision_tasks.data.formats.panoptic_writer import write_panoptic
 from vision_tasks.data.formats.voc import find_voc, read_voc
 from vision_tasks.data.formats.voc_writer import write_voc
+from vision_tasks.data.formats.webdataset import find_webdataset, read_webdataset, write_webdataset
 from vision_tasks.data.formats.yolo import find_yolo, read_yolo
 from vision_tasks.data.formats.yolo_writer import write_yolo
 from vision_tasks.data.layout import (
@@ -50,6 +51,13 @@ def _find_coco(path: Path) -> dict[str, Found]:
 
 
 FORMATS: dict[str, Format] = {
+    "webdataset": Format(
+        "WebDataset shards",
+        read_webdataset,
+        find_webdataset,
+        write_webdataset,
+        "all that COCO instances hold, and the images in tar files",
+    ),
     "coco": Format(
         "COCO instances", _read_coco, _find_coco, write_coco, "boxes, polygons, run lengths, crowds; any other keys"
     ),
