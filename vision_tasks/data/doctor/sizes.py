@@ -10,7 +10,7 @@ import numpy as np
 from vision_tasks.data.doctor.anchors import SAMPLE, best_overlaps, kmeans_anchors, level_of, shape_iou
 from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
 from vision_tasks.data.doctor.network import Network as Network
-from vision_tasks.data.records import Records, clipped_corners
+from vision_tasks.data.records import Records
 
 VANISHED = 2.0
 """Network pixels: an object whose shorter side has fewer is gone."""
@@ -48,9 +48,10 @@ class Shown:
         sizes = np.stack([records.heights, records.widths], 1).astype(np.int64)
         index = np.flatnonzero(records.usable & ~records.is_crowd & np.asarray((sizes > 0).all(1))[rows])
         rows = rows[index]
-        corners = clipped_corners(records.boxes[index], sizes[rows, 0], sizes[rows, 1]).astype(np.float64)
-        good = (corners[:, 2:] > corners[:, :2]).all(1)
-        own = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)[good]
+        boxes, limit = records.boxes[index], sizes[rows, ::-1]
+        low, high = boxes[:, :2].clip(0, limit), (boxes[:, :2] + boxes[:, 2:]).clip(0, limit)
+        good = (high > low).all(1)
+        own = np.concatenate([low, high - low], 1)[good]
         return cls(index[good], rows[good], own, sizes[rows[good]])
 
     def __len__(self) -> int:
