@@ -18,6 +18,7 @@ VANISHED = 2.0
 SEEN = 8.0
 """Network pixels of the shorter side from which on an object is reasonably found: two cells of the finest level."""
 
+_ENOUGH = 0.99 * SEEN  # sides of resized images are rounded down, and what is in them a little with them
 _SHARE = 0.95  # of the objects should have that many
 _EASY = 32.0  # network pixels that the shorter side keeps where a smaller input is advised: COCO's least medium object
 _WORTH = 0.8  # of the input's side: a reduction by less is not worth a new training
@@ -126,7 +127,7 @@ def _input_advice(network: Network, shown: Shown, short: np.ndarray) -> dict[str
 
     A smaller one than there is only where it leaves them 32.
     """
-    now = float((short >= SEEN).mean())
+    now = float((short >= _ENOUGH).mean())
     out: dict[str, Any] = {"present": network.input, "seen": round(now, 4), "chosen": network.input}
     side = network.shorter_side
     if not side:
@@ -134,12 +135,12 @@ def _input_advice(network: Network, shown: Shown, short: np.ndarray) -> dict[str
     low = max(float(np.percentile(short, 100 * (1 - _SHARE), method="lower")), 1e-9)
     most = max(side, int(np.median(shown.image_sizes.min(1))))
     factor = 1.0
-    if low < SEEN:
-        factor = min(SEEN / low, most / side)
+    if low < _ENOUGH:
+        factor = min(_ENOUGH / low, most / side)
     elif low * _WORTH > _EASY:
         factor = max(_EASY / low, min(side, _SMALLEST) / side)
     chosen = network.enlarged(factor) if factor > 1 or factor < _WORTH else network
-    reached = float((shown.boxes(chosen)[:, 2:].min(1) >= SEEN).mean())
+    reached = float((shown.boxes(chosen)[:, 2:].min(1) >= _ENOUGH).mean())
     return out | {
         "chosen": chosen.input, "seen_chosen": round(reached, 4), "is_enough": reached >= _SHARE - 0.005,
         "is_smaller": chosen.shorter_side < side,
