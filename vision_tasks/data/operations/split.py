@@ -244,10 +244,14 @@ def deal(present: Presence, shares: Sequence[float], groups: np.ndarray | None =
         for owner in members[rarest]:
             if dealt[owner] >= 0:
                 continue
-            # A category that train lacks comes there first: what is only in val cannot be learnt.
-            first = rarest < present.classes and not in_train[rarest]
-            tie = ties[owner]
-            best = 0 if first else max(range(splits), key=lambda s: (wanted[s][rarest], room[s], tie[s]))
+            # A category that train lacks comes there first: what is only in val cannot be learnt. Images in which
+            # nothing is make up for what the others did to the sizes.
+            if rarest < present.classes and not in_train[rarest]:
+                best = 0
+            elif rarest < present.classes:
+                best = max(range(splits), key=lambda s: (wanted[s][rarest], room[s], ties[owner][s]))
+            else:
+                best = max(range(splits), key=lambda s: (room[s], ties[owner][s]))
             dealt[owner] = best
             room[best] -= size_list[owner]
             own = wanted[best]
