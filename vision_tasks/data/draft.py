@@ -15,7 +15,8 @@ from vision_tasks.data.problems import EXAMPLES, Problems
 from vision_tasks.data.records import Records
 
 _PER_ANNOTATION = ("annotation_ids", "labels", "boxes", "areas", "is_crowd", "usable", "shape_starts")
-_GEOMETRY = ("image_size_unknown", "image_file_shared", "annotation_id_repeated")
+_COUNTED = ("image_size_unknown", "image_file_shared", "annotation_id_repeated")
+"""Kinds of problems that `_add_problems` counts."""
 
 
 class EditError(ValueError):
@@ -28,9 +29,11 @@ class Draft:
     Attributes:
         arrays: current arrays; to be written to only through `writable`. row: (N,) image row of each annotation.
         moved: (N,) bool, the boxes that must be judged anew. categories, extras: as in `Records`.
+        solved: kinds of problems, told by reading, that are no more.
     """
 
     def __init__(self, records: Records) -> None:
+        self.solved: set[str] = set()
         self._take(records, np.zeros(len(records.labels), bool))
 
     def _take(self, records: Records, moved: np.ndarray) -> None:
@@ -164,7 +167,8 @@ class Draft:
 
     def finish(self) -> Records:
         """The edited records: boxes that moved are judged anew, and problems say what is left."""
-        problems = Problems(p for p in self._base.problems if p.code not in (*JUDGED[:-1], *_GEOMETRY))
+        gone = {*JUDGED, *_COUNTED, *self.solved} - {"area_missing"}  # what was mended then is mended still
+        problems = Problems(p for p in self._base.problems if p.code not in gone)
         arrays = self.arrays | {"areas": self.arrays["areas"].copy()}  # judging may mend what an edit made of it
         usable = judged(arrays, self.row, problems)
         self.arrays |= {"areas": arrays["areas"], "usable": np.where(self.moved, usable, self.arrays["usable"])}

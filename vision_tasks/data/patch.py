@@ -91,9 +91,9 @@ def fitting(records: Records, patch: Path | str | Mapping[str, SplitPatch], spli
     """The part of a patch that was made for these records; arguments and errors as of `apply_patch`."""
     parts = patch if isinstance(patch, Mapping) else read_patch(patch)
     own = fingerprint(records)
-    for part in [parts[split]] * (split in parts) + list(parts.values()):
-        if part.fingerprint == own:
-            return part
+    for name in sorted(parts, key=lambda name: name != split):
+        if parts[name].fingerprint == own:
+            return parts[name]
     file = next((str(p.file) for p in parts.values() if p.file), "the patch")
     if split not in parts:
         raise VisionTasksError(

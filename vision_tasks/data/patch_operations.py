@@ -40,6 +40,8 @@ def boxes_from(draft: Draft, edits: Sequence[Edit]) -> None:
                     raise EditError(f"image {listed(ids)} states no size, of which boxes could be shares")
                 boxes = boxes * np.concatenate([size, size], 1)
             draft.set_boxes(at, _MEANT[edit["form"]](boxes))
+        if edit["form"] == "from_zero" and "ids" not in edit:
+            draft.solved.add("voc_from_zero")
 
 
 def order_corners(draft: Draft, edits: Sequence[Edit]) -> None:

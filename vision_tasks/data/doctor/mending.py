@@ -66,7 +66,7 @@ def mend(splits: Mapping[str, Records], diagnosis: Diagnosis) -> Mending:
     done = Mending({name: [] for name in splits}, dict(splits))
     left, made = diagnosis, False
     for _ in range(_ROUNDS):
-        proposed = _proposed(left.findings, done.records)
+        proposed = _proposed(left.findings, done)
         if not any(proposed.values()):
             break
         for name, edits in proposed.items():
@@ -77,20 +77,21 @@ def mend(splits: Mapping[str, Records], diagnosis: Diagnosis) -> Mending:
     return done
 
 
-def _proposed(findings: Iterable[Finding], records: Mapping[str, Records]) -> dict[str, list[Mapping[str, Any]]]:
-    """Edits by split: first those that move boxes, last those that leave things out."""
-    out: dict[str, list[Mapping[str, Any]]] = {name: [] for name in records}
+def _proposed(findings: Iterable[Finding], done: Mending) -> dict[str, list[Mapping[str, Any]]]:
+    """Edits by split that have not been made: first those that move boxes, last those that leave things out."""
+    out: dict[str, list[Mapping[str, Any]]] = {name: [] for name in done.records}
     for finding in findings:
         for edit in finding.edits:
             name = str(edit.get("split", finding.split))
-            if name in out:
-                out[name].append({"why": finding.code} | {k: v for k, v in edit.items() if k != "split"})
+            plain = _op_first({"why": finding.code} | {k: v for k, v in edit.items() if k != "split"})
+            if name in out and plain not in done.edits[name]:  # what did not help once will not help again
+                out[name].append(plain)
     return {name: sorted(edits, key=lambda e: _ORDER.get(str(e["op"]), 0)) for name, edits in out.items()}
 
 
 def _make(done: Mending, name: str, edits: Sequence[Mapping[str, Any]]) -> None:
     """Makes edits of one operation: all at once, or, if they do not all fit, those that do."""
-    kept = [_op_first(left) for edit in edits if (left := _still_there(edit, done.records[name]))]
+    kept = [left for edit in edits if (left := _still_there(edit, done.records[name]))]
     try:
         done.records[name] = apply_edits(done.records[name], kept)
     except VisionTasksError as error:
