@@ -10,8 +10,8 @@ from vision_tasks.data.doctor.crossings import crossing_share
 from vision_tasks.data.doctor.runs import measure_runs
 from vision_tasks.data.records import Records
 
-_POINTS = 1 << 20
-"""About so many points are worked on at a time, so that memory does not grow with the file."""
+_POINTS = 1 << 16
+"""About so many points are worked on at a time, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
