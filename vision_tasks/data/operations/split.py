@@ -238,9 +238,10 @@ def deal(present: Presence, shares: Sequence[float], groups: np.ndarray | None =
     label_list, weight_list, size_list = labels.tolist(), weights.tolist(), sizes.tolist()
     dealt = [-1] * count
     left = totals.copy()
+    last = np.where(np.arange(present.classes + 1) < present.classes, 0, present.count)  # images with nothing come last
     in_train = [False] * (present.classes + 1)
     while (left > 0).any():
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf)))
+        rarest = int(np.argmin(np.where(left > 0, left + last, np.inf)))
         for owner in members[rarest]:
             if dealt[owner] >= 0:
                 continue
