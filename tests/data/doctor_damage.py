@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-
-from doctor_sets import Coco
+from tests.data.doctor_sets import Coco
 
 Damage = Callable[[Coco], None]
 
