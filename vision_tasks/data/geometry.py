@@ -178,9 +178,20 @@ def _clip_polygons(polygons: Polygons, size: Size) -> tuple[Polygons, float, np.
     area = sum(float(_shoelace(p[None])[0]) for p in clipped)
     if area <= 0:
         return [], 0.0, None
-    points = np.concatenate(clipped)
+    parts = [p.astype(np.float32) for p in clipped]
+    return parts, area / sum(float(_shoelace(p[None])[0]) for p in polygons), _tight(parts, size)
+
+
+def _tight(polygons: Polygons, size: Size) -> np.ndarray:
+    """The box (4,) around clipped polygons, but not around edges along the border that enclose nothing."""
+    points = np.concatenate(polygons).astype(np.float64)
     tight = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    return [p.astype(np.float32) for p in clipped], area / sum(float(_shoelace(p[None])[0]) for p in polygons), tight
+    if (points == 0).sum() + (points == [size[1], size[0]]).sum() > 2:  # else one cut, which has no such edge
+        seen = mask_ops.boxes([mask_ops.from_polygons(polygons, size)])[0].numpy()
+        loose = np.abs(seen - tight) > 1
+        if seen.any():
+            tight[loose] = seen[loose]
+    return tight
 
 
 def _move_semantic(semantic: torch.Tensor, bitmap: MoveBitmap) -> torch.Tensor:

@@ -68,7 +68,7 @@ def _rest(shape: Polygons | Rle, target: Target, rle: Rle, cover: np.ndarray) ->
     if not hidden:
         return shape, 1.0
     bitmap = mask_ops.decode([own])[0] & ~torch.from_numpy(cover)
-    return mask_ops.encode(bitmap[None])[0], 1 - hidden / whole
+    return mask_ops.encode(bitmap[None])[0], (whole - hidden) / whole
 
 
 def _touched(boxes: np.ndarray, cover: np.ndarray) -> np.ndarray:
