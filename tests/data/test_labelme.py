@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -90,7 +91,16 @@ def test_masks(tmp_path: Path) -> None:
     corners = ((20, 10), (28, 15))
     kinds = [png(bitmap), png(bitmap * np.uint8(255)), png(bitmap * np.uint8(1)), png(bitmap * np.uint16(700))]
     kinds.append(png(np.repeat(bitmap[..., None], 3, 2) * np.uint8(255)))
-    flawed = [None, "?", "", png(bitmap)[:40], png(bitmap[:3]), base64.b64encode(b"text").decode(), 7]
+    flawed = [
+        None,
+        "?",
+        "",
+        png(bitmap)[:40],
+        png(bitmap[:3]),
+        png(bitmap[:, :3]),
+        base64.b64encode(b"text").decode(),
+        7,
+    ]
     shapes = [shape("mask", *corners, mask=mask) for mask in (*kinds, *flawed)]
     shapes.append(shape("mask", (95, 10), (103, 15), mask=png(bitmap)))  # beyond the image
     records = only(put(tmp_path, a=content(*shapes)))
@@ -109,7 +119,8 @@ def test_masks(tmp_path: Path) -> None:
     assert only(put(tmp_path, a=unknown)).problems["shape_mask_flaw"].count == 1
 
 
-def test_a_png_that_claims_to_be_vast_is_not_decoded(tmp_path: Path) -> None:
+def test_a_png_that_claims_to_be_vast_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     data = bytearray(base64.b64decode(png(np.ones((6, 9), bool))))
     data[16:24] = (60_000).to_bytes(4, "big") * 2
     bomb = shape("mask", (0, 0), (59_999, 59_999), mask=base64.b64encode(data).decode())

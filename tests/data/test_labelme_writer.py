@@ -133,10 +133,13 @@ def test_losses_are_said(tmp_path: Path) -> None:
         {"label": 0, "box": (1.0, 1.0, 8.0, 8.0), "area": 7.0},
         {"label": 0, "box": (1.0, 1.0, -8.0, 8.0)},
         {"label": 0, "box": (float("nan"), 1.0, 8.0, 8.0)},
-        {"label": 0, "box": (1.0, 1.0, 8.0, 8.0), "shape": nothing, "area": 64.0},
+        {"label": 0, "box": (1.0, 1.0, 8.0, 8.0), "shape": nothing, "area": 64.0, "extras": {"group_id": 5}},
+        {"label": 0, "box": (1.0, 1.0, 4.0, 8.0), "extras": {"group_id": 5}},
     ]
-    _, losses = again({"train": build(["k"], [("a.jpg", {}, own)])}, tmp_path / "out")
+    back, losses = again({"train": build(["k"], [("a.jpg", {}, own)])}, tmp_path / "out")
+    assert len(back["train"].labels) == 6
     assert losses == [
+        "1 × 'group_id' of several objects of a category: LabelMe would take them for one (annotation 7)",
         "1 × areas that differ from their outline's: LabelMe keeps the outline (annotation 2)",
         "1 × areas: LabelMe has none, that of the box will count (annotation 3)",
         "1 × boxes of negative width or height: LabelMe puts their corners in order (annotation 4)",

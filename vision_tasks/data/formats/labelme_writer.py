@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,8 +20,10 @@ from vision_tasks.data.formats.unheld import note_unheld
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
 from vision_tasks.ops import run_lengths
-from vision_tasks.structures import Polygons, Rle, Size
+from vision_tasks.structures import Polygons, Rle
 
+_Drawn = tuple[str, Any, str | None]
+"""Type of a shape, its points, and its mask as PNG in base64."""
 _VERSION = "5.5.0"
 _OWN_OF_SHAPE = ("label", "points", "group_id", "shape_type", "mask", "iscrowd", "flags", "description")
 
@@ -56,10 +58,10 @@ def _file(records: Records, row: int, name: str, losses: Losses) -> dict[str, An
         ((r["size"][0], r["size"][1]) for r in outlines.values() if isinstance(r, dict)), (0, 0)
     )
     known = [records.extras.of_annotation(i) for i in indices] if records.extras is not None else []
-    taken = {g for e in known if type(g := e.get("group_id")) is int}
+    groups = _Groups(entry.get("group_id") for entry in known)
     written: list[dict[str, Any]] = []
     for index in indices:
-        written += _shapes(records, index, outlines[index], size, taken, losses)
+        written += _shapes(records, index, outlines[index], groups, losses)
     return {
         "version": _VERSION,
         "flags": {},
@@ -73,50 +75,87 @@ def _file(records: Records, row: int, name: str, losses: Losses) -> dict[str, An
 
 
 def _shapes(
-    records: Records, index: int, outline: Polygons | Rle | None, size: Size, taken: set[int], losses: Losses
+    records: Records, index: int, outline: Polygons | Rle | None, groups: _Groups, losses: Losses
 ) -> list[dict[str, Any]]:
-    """The shapes of one object; `taken`: numbers of groups in this file, grows."""
+    """The shapes of one object, none if it has no place."""
     shown = f"annotation {records.annotation_ids[index]}"
     extras = dict(records.extras.of_annotation(index)) if records.extras is not None else {}
-    x, y, w, h = records.boxes[index].tolist()
-    area = float(records.areas[index])
-    geometry: list[tuple[str, Any, str | None]] = []
-    around: tuple[float, ...]
-    if isinstance(outline, dict):
-        if (window := _window(outline)) is None:
-            losses.add("masks without a pixel: only the box is kept", [shown])
-        else:
-            bitmap, (left, top) = window
-            height, width = bitmap.shape
-            geometry = [("mask", [[left, top], [left + width - 1, top + height - 1]], encode_mask(bitmap))]
-            around = (left, top, width, height)
-            _note_differences(around, float(bitmap.sum()), (x, y, w, h), area, shown, losses)
-    elif outline is not None:
-        geometry = [_polygon(p, outline, extras) for p in outline]
-        points = np.concatenate(outline).astype(np.float64)
-        around = (*points.min(0), *(points.max(0) - points.min(0)))
-        _note_differences(around, sum(enclosed(p.reshape(-1)) for p in outline), (x, y, w, h), area, shown, losses)
+    geometry = _outline(records, index, outline, extras, losses) or _rectangle(records, index, losses)
     if not geometry:
-        if not all(map(math.isfinite, (x, y, w, h))):
-            losses.add("boxes that are no numbers: left out", [shown])
-            return []
-        if w < 0 or h < 0:
-            losses.add("boxes of negative width or height: LabelMe puts their corners in order", [shown])
-        elif abs(area - w * h) > 1e-6 * max(w * h, 1):
-            losses.add("areas: LabelMe has none, that of the box will count", [shown])
-        geometry = [("rectangle", [[x, y], [exact(x + w), exact(y + h)]], None)]
-    group = extras.get("group_id")
-    if group is None and len(geometry) > 1:
-        group = next(g for g in range(1, len(taken) + 2) if g not in taken)
-        taken.add(group)
+        return []
+    label = plain(records.categories.names[records.labels[index]])
+    group, kept = groups.of(label, extras.get("group_id"), len(geometry))
+    if not kept:
+        losses.add("'group_id' of several objects of a category: LabelMe would take them for one", [shown])
     others = {k: v for k, v in extras.items() if k not in _OWN_OF_SHAPE}
     if records.is_crowd[index]:
         others["iscrowd"] = 1
-    common = {"label": plain(records.categories.names[records.labels[index]]), "group_id": group}
+    common = {"label": label, "group_id": group}
     common |= {"description": extras.get("description", ""), "flags": extras.get("flags", {})}
-    return [
-        common | {"points": points, "shape_type": kind, "mask": mask} | others for kind, points, mask in geometry
-    ]  # fmt: skip
+    return [common | {"points": points, "shape_type": kind, "mask": mask} | others for kind, points, mask in geometry]
+
+
+class _Groups:
+    """Numbers that tell which shapes of a file are one object.
+
+    Args:
+        known: those that objects have already; new ones differ from them.
+    """
+
+    def __init__(self, known: Iterable[Any]) -> None:
+        self._taken = {g for g in known if type(g) is int}
+        self._used: set[tuple[str, type, Any]] = set()
+
+    def of(self, label: str, own: Any, parts: int) -> tuple[int | str | None, bool]:
+        """The group of an object, None if it needs none; and whether its own was kept."""
+        if isinstance(own, int | str) and (key := (label, type(own), own)) not in self._used:
+            self._used.add(key)
+            return own, True
+        group = None
+        if parts > 1:
+            group = next(g for g in range(1, len(self._taken) + 2) if g not in self._taken)
+            self._taken.add(group)
+        return group, own is None
+
+
+def _outline(
+    records: Records, index: int, outline: Polygons | Rle | None, extras: Mapping[str, Any], losses: Losses
+) -> list[_Drawn]:
+    shown = f"annotation {records.annotation_ids[index]}"
+    around: tuple[float, ...]
+    if outline is None:
+        return []
+    if isinstance(outline, dict):
+        if (window := _window(outline)) is None:
+            losses.add("masks without a pixel: only the box is kept", [shown])
+            return []
+        bitmap, (left, top) = window
+        height, width = bitmap.shape
+        around, area = (left, top, width, height), float(bitmap.sum())
+        drawn: list[_Drawn] = [("mask", [[left, top], [left + width - 1, top + height - 1]], encode_mask(bitmap))]
+    else:
+        points = np.concatenate(outline).astype(np.float64)
+        around = (*points.min(0), *(points.max(0) - points.min(0)))
+        area = sum(enclosed(p.reshape(-1)) for p in outline)
+        drawn = [_polygon(p, outline, extras) for p in outline]
+    if not np.abs(records.boxes[index] - around).max() <= 0.1:
+        losses.add("boxes that lie elsewhere than their outline: LabelMe keeps the outline", [shown])
+    if not abs(area - records.areas[index]) <= 0.001 * area + 0.01:
+        losses.add("areas that differ from their outline's: LabelMe keeps the outline", [shown])
+    return drawn
+
+
+def _rectangle(records: Records, index: int, losses: Losses) -> list[_Drawn]:
+    shown = f"annotation {records.annotation_ids[index]}"
+    x, y, w, h = records.boxes[index].tolist()
+    if not all(map(math.isfinite, (x, y, w, h))):
+        losses.add("boxes that are no numbers: left out", [shown])
+        return []
+    if w < 0 or h < 0:
+        losses.add("boxes of negative width or height: LabelMe puts their corners in order", [shown])
+    elif abs(records.areas[index] - w * h) > 1e-6 * max(w * h, 1):
+        losses.add("areas: LabelMe has none, that of the box will count", [shown])
+    return [("rectangle", [[x, y], [exact(x + w), exact(y + h)]], None)]
 
 
 def _polygon(points: np.ndarray, outline: Polygons, extras: Mapping[str, Any]) -> tuple[str, Any, None]:
@@ -150,20 +189,6 @@ def _window(rle: Rle) -> tuple[np.ndarray, tuple[int, int]] | None:
     strip = run_lengths.cut(runs, (height, width), (x1, 0, x2 + 1, height))
     rows = np.flatnonzero(strip.any(1))
     return np.ascontiguousarray(strip[rows[0] : rows[-1] + 1]), (x1, int(rows[0]))
-
-
-def _note_differences(
-    around: Sequence[float], drawn: float, box: Sequence[float], area: float, shown: str, losses: Losses
-) -> None:
-    """LabelMe keeps neither a box nor an area beside an outline.
-
-    Args:
-        around: x, y, width, height of the outline. drawn: its area. box, area: of the annotation.
-    """
-    if not np.abs(np.subtract(around, box)).max() <= 0.1:
-        losses.add("boxes that lie elsewhere than their outline: LabelMe keeps the outline", [shown])
-    if not abs(drawn - area) <= 0.001 * drawn + 0.01:
-        losses.add("areas that differ from their outline's: LabelMe keeps the outline", [shown])
 
 
 def _holds(key: str, value: Any) -> bool:
