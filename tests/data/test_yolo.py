@@ -215,3 +215,19 @@ def test_coco128_has_what_its_source_says(real_data: Path) -> None:
     assert [len(r.labels) for r in outlines.values()] == [746, 159]
     assert outlines["train"].categories.ids[-1] == 90
     assert all((r.shape_starts >= 0).all() for r in outlines.values())
+
+
+def test_images_may_be_named(tmp_path: Path) -> None:
+    """The description is of another machine, and images lie apart from labels."""
+    root = put(tmp_path / "set", {"a.png": "1 0.5 0.5 0.1 0.1"}, f"train: /x/images/train\nval: /x/images/val\n{NAMES}")
+    elsewhere = tmp_path / "far" / "away" / "photos"
+    shutil.copytree(root / "images", elsewhere)
+    shutil.rmtree(root / "images")
+    picture(elsewhere / "val" / "b.png")
+    (root / "labels" / "val").mkdir()
+    (root / "labels" / "val" / "b.txt").write_text("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(VisionTasksError, match="Name the image folder"):
+        read_data(root, "yolo")
+    splits = read_data(root, "yolo", elsewhere)
+    assert {name: r.labels.tolist() for name, r in splits.items()} == {"train": [1], "val": [0]}
+    assert splits["train"].image_path(0) == elsewhere / "train" / "a.png"

@@ -40,6 +40,11 @@ def images_may_be_missing() -> Iterator[None]:
         _may_be_missing.reset(token)
 
 
+def may_be_missing() -> bool:
+    """Whether images may be missing here (`images_may_be_missing`)."""
+    return _may_be_missing.get()
+
+
 class NothingFoundError(VisionTasksError):
     """There is nothing of this format, in contrast to something that cannot be used."""
 
@@ -188,7 +193,7 @@ def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
         return candidates[0]
     held = [sum((folder / name).is_file() for name in names) for folder in candidates]
     best = max(held)
-    if not best and _may_be_missing.get():
+    if not best and may_be_missing():
         return candidates[0]
     if not best:
         tried = ", ".join(str(c) for c in candidates[:8])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,9 @@ def _write_split(records: Records, path: Path, losses: Losses) -> None:
             }
             stream.write((b",\n" if number else b"") + msgspec.json.encode(entry))
         stream.write(b'],\n"categories":%s}\n' % msgspec.json.encode(_categories(records, extras)))
-    other = sum(bool(set(keys) - {"segment_id"}) for keys in extras.annotations.values())
-    losses.add("annotations with other keys", count=other)
+    keys = Counter(key for own in extras.annotations.values() for key in own if key != "segment_id")
+    for key, count in keys.items():
+        losses.add(f"{key} of annotations", count=count)
 
 
 def _size(records: Records, row: int) -> Size | None:

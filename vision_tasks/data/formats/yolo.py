@@ -14,6 +14,7 @@ from vision_tasks.data.formats.yolo_files import (
     NO_LABELS,
     Description,
     describe,
+    ends,
     folder_splits,
     image_files,
     label_folder,
@@ -21,10 +22,12 @@ from vision_tasks.data.formats.yolo_files import (
     located,
     names_beside,
     read_text,
+    within,
 )  # fmt: skip
 from vision_tasks.data.formats.yolo_lines import FAR, Line, pixels, read_lines
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.image_headers import in_threads, upright_size
+from vision_tasks.data.layout import may_be_missing
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
@@ -58,7 +61,8 @@ def find_yolo(path: Path) -> dict[str, Found]:
         except VisionTasksError:
             if split == "test" and found:  # named by every template, there in few
                 continue
-            raise
+            if not may_be_missing():
+                raise
         found[split] = Found("yolo", description.file, part=split)
     return found
 
@@ -199,9 +203,8 @@ def _split(found: Found, problems: Problems) -> _Split:
     path = Path(os.path.abspath(found.annotations))
     if path.is_dir():
         description = Description(path / "data.yaml")
-        images = image_files(
-            Path(os.path.normpath(path / (found.part or "."))) if found.images is None else found.images
-        )
+        part = found.part or "."
+        images = image_files(Path(os.path.normpath(path / part))) if found.images is None else _named(found, [part])
         is_whole, lost = True, list[str]()
     elif path.suffix.lower() == ".txt":
         description, is_whole = Description(path), False
@@ -230,17 +233,27 @@ def _split(found: Found, problems: Problems) -> _Split:
     return _Split(list(unique), labels, [*dict.fromkeys([*above, top])], description, is_whole)
 
 
+def _named(found: Found, entries: Sequence[str]) -> list[Path]:
+    """Images in a folder that somebody named: the one of the images, or that above the splits' folders."""
+    top = Path(os.path.abspath(found.images or "."))
+    folders = [next((p for p in within(top, ends(f"/{entry}")) if p.is_dir()), top) for entry in entries]
+    return [path for folder in dict.fromkeys(folders) for path in image_files(folder)]
+
+
 def _labels_of(folder: Path, top: Path, named: Path | None) -> Path:
+    """Label folder of a folder's images, which somebody may have named apart from the labels."""
     found = label_folder(folder, top)
-    if found == folder and named is not None:  # images lie elsewhere than the description thinks
-        return label_folder(folder, named if named.name.lower() == "images" else named.parent)
-    return found
+    if found != folder or named is None:
+        return found
+    inner = folder.relative_to(Path(os.path.abspath(named)))
+    places = [top / "labels" / inner, top / "labels" / folder.name, label_folder(folder, folder.parent.parent)]
+    return next((p for p in places if p.is_dir()), folder)
 
 
 def _described_images(description: Description, found: Found, problems: Problems) -> tuple[list[Path], list[str], bool]:
-    if found.images is not None:
-        return image_files(Path(os.path.abspath(found.images))), [], True
     images: list[Path] = []
+    if found.images is not None:
+        return _named(found, description.parts[found.part or "train"]), [], True
     lost: list[str] = []
     is_whole = True
     for entry in description.parts[found.part or "train"]:

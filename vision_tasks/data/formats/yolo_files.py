@@ -62,7 +62,7 @@ def describe(path: Path) -> Description | None:
         pairs = (line.partition("=") for line in read_text(path).splitlines() if "=" in line)
         content: Any = {key.strip(): value.strip() for key, _, value in pairs}
         if isinstance(listed := content.pop("names", None), str):
-            below = _within(path.parent, [listed, PurePosixPath(listed).name])
+            below = within(path.parent, [listed, PurePosixPath(listed).name])
             content["names"] = _named_lines(read_text(next(p for p in below if p.is_file()))) if below else None
         content["nc"] = content.pop("classes", None)
     else:
@@ -133,7 +133,7 @@ def _named_lines(text: str) -> dict[int, str]:
     return {n: line.strip() for n, line in enumerate(text.rstrip().splitlines())}
 
 
-def _within(top: Path, paths: Sequence[str]) -> list[Path]:
+def within(top: Path, paths: Sequence[str]) -> list[Path]:
     """Those of the paths, from `top` on, that lie in it or beside it, and are there."""
     found = (Path(os.path.normpath(top / p)) for p in paths)
     return [p for p in found if p.is_relative_to(_fence(top)) and p.exists()]
@@ -157,26 +157,26 @@ def located(description: Description, entry: str) -> Path:
     top = Path(os.path.abspath(description.file.parent))
     wanted = _candidates(description.base.replace("\\", "/"), entry.replace("\\", "/").removeprefix("./"))
     if description.file.suffix.lower() == ".data":  # its paths start from where Darknet is called
-        wanted += _ends(entry)
-    if found := _within(top, wanted):
+        wanted += ends(entry)
+    if found := within(top, wanted):
         return found[0]
     first = Path(os.path.normpath(top / wanted[0]))
     if not first.is_relative_to(_fence(top)):
         raise VisionTasksError(
             f"{description.file}: {entry!r} would be {first}, which is outside of {_fence(top)}; files there are not "
-            f"read because a data file says so. Copy {description.file.name} into the folder of the data set, take out "
-            "its path, and write train, val and test from there on."
+            f"read because a data file says so. Name the image folder, or copy {description.file.name} into the folder "
+            "of the data, take out its path, and write train, val and test from there on."
         )
     raise VisionTasksError(
         f"{description.file}: {entry!r} is neither {first} nor elsewhere in {top} or {top.parent}. Correct path, "
-        "train, val and test."
+        "train, val and test, or name the image folder."
     )
 
 
 def _candidates(base: str, rest: str) -> list[str]:
     """What an entry may mean, from the description's folder on, likeliest first."""
     if _is_absolute(rest):
-        return [rest, *_ends(rest)]
+        return [rest, *ends(rest)]
     based = f"{base}/{rest}" if base not in ("", ".") else rest
     out = [based, rest, f"../{rest}"] if _is_absolute(base) else [based, rest, f"../{based}", f"../{rest}"]
     while rest.startswith("../"):
@@ -189,7 +189,7 @@ def _is_absolute(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or bool(PureWindowsPath(path).drive)
 
 
-def _ends(path: str) -> list[str]:
+def ends(path: str) -> list[str]:
     """Without its first folder, its first two, ...; longest first."""
     parts = [p for p in PurePosixPath(path).parts if p not in ("/", "..")]
     return ["/".join(parts[n:]) for n in range(1, len(parts))]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass
 
 import numpy as np
 
-from vision_tasks.data.formats.shapes import from_polygons
+from vision_tasks.data.formats.shapes import encode_polygons
 
 FAR = 2.0
 """Shares beyond this are pixels, not boxes that reach over the edge."""
+_FARTHEST = 1e9
+"""No pixel lies so far away: such outlines are none."""
 _DIGITS = 6
 """Decimals of pixels that are kept: shares have been rounded, and 473.07 should come back as that."""
 
@@ -77,9 +80,15 @@ def pixels(line: Line, width: int, height: int) -> tuple[tuple[float, float, flo
         w, h = w * width, h * height
         x, y = cx * width - w / 2, cy * height - h / 2
         return (round(x, _DIGITS), round(y, _DIGITS), round(w, _DIGITS), round(h, _DIGITS)), None, b""
-    points = np.array(line.values).reshape(-1, 2) * (width, height)
-    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-    x, y = points.T
-    area = abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
-    box = (round(x1, _DIGITS), round(y1, _DIGITS), round(x2 - x1, _DIGITS), round(y2 - y1, _DIGITS))
-    return box, round(area, _DIGITS), from_polygons([points.reshape(-1).tolist()])[0]
+    values = np.array(line.values)
+    x, y = values[::2] * width, values[1::2] * height
+    left, top = float(x.min()), float(y.min())
+    box = (
+        round(left, _DIGITS), round(top, _DIGITS), round(float(x.max()) - left, _DIGITS),
+        round(float(y.max()) - top, _DIGITS),
+    )  # fmt: skip
+    doubled = x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]
+    if not math.isfinite(doubled) or max(map(abs, box)) > _FARTHEST:
+        return box, None, b""
+    single = array("f", np.stack([x, y], 1).astype(np.float32).tobytes())
+    return box, round(abs(float(doubled)) / 2, _DIGITS), encode_polygons([single])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -154,8 +155,10 @@ def _say_lost(splits: Mapping[str, Records], as_outlines: bool, losses: Losses) 
         if records.semantic is not None and not records.semantic.is_drawn:
             losses.add("semantic maps", [split], len(records))
         if records.extras is not None:
-            losses.add("annotations with other keys", count=len(records.extras.annotations))
-            losses.add("images with other keys", count=len(records.extras.images))
+            for what, others in (("annotations", records.extras.annotations), ("images", records.extras.images)):
+                keys = Counter(key for own in others.values() for key in own)
+                for key, count in keys.items():
+                    losses.add(f"{key} of {what}", count=count)
     categories = next(iter(splits.values())).categories
     if categories.ids != tuple(range(len(categories))):
         losses.add("category ids: classes count from 0", count=len(categories))
