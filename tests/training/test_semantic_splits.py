@@ -135,14 +135,28 @@ def test_nothing_found_lists_what_is_there_and_what_to_set(tmp_path: Path) -> No
     assert "data.semantic.categories" in str(raised.value)
 
 
-def test_panoptic_files_alone_are_not_enough_for_objects(tmp_path: Path) -> None:
+def test_panoptic_files_alone_give_objects_of_their_things(tmp_path: Path) -> None:
     (tmp_path / "annotations/panoptic_train").mkdir(parents=True)
-    file = {"images": [], "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": []}], "categories": []}
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "train/1.jpg")
+    ids = np.zeros((6, 8, 3), np.uint8)
+    ids[..., 0] = 5  # grass
+    ids[1:4, 2:7, 0] = 9  # a sheep
+    Image.fromarray(ids).save(tmp_path / "annotations/panoptic_train/1.png")
+    segments = [{"id": 5, "category_id": 2, "area": 33, "bbox": [0, 0, 8, 6], "iscrowd": 0}]
+    segments += [{"id": 9, "category_id": 1, "area": 15, "bbox": [2, 1, 5, 3], "iscrowd": 0}]
+    file = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 8, "height": 6}],
+        "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": segments}],
+        "categories": [{"id": 1, "name": "sheep", "isthing": 1}, {"id": 2, "name": "grass", "isthing": 0}],
+    }
     (tmp_path / "annotations/panoptic_train.json").write_text(json.dumps(file))
-    with pytest.raises(
-        VisionTasksError, match=r"panoptic_train\.json is a COCO panoptic file: .* an instances_\*\.json"
-    ):
-        read_splits(DataConfig(path=tmp_path), ("objects", "semantic"))
+    train, _ = read_splits(DataConfig(path=tmp_path), ("objects", "semantic"))
+    assert train.categories.names == ("sheep",)
+    assert train.target(0).boxes.tolist() == [[2, 1, 7, 4]]
+    assert train.semantic is not None
+    assert train.semantic.categories.names == ("sheep", "grass")
+    assert (train.semantic.read(0, (6, 8)) == np.where(ids[..., 0] == 9, 0, 1)).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -54,7 +54,7 @@ def place_images(
         if (data := records.image_data(row)) is not None:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            target.write_bytes(data.tobytes())
             placed.add(name)
             continue
         try:
