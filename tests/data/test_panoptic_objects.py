@@ -206,3 +206,18 @@ def test_masks_of_all_segments_at_once_are_those_of_each(height: int, width: int
             assert rle is None
         else:
             assert rle == coco_mask.encode(np.asfortranarray(own.astype(np.uint8)))
+
+
+def test_sizes_that_are_lies_take_no_memory(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 2_000_000, "height": 2_000_000}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5],
+                         "segmentation": [[0, 0, 5, 0, 5, 5]]}],
+        "categories": CATEGORIES,
+    }  # fmt: skip
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    Image.new("L", (9, 9)).save(tmp_path / "a.png")
+    records = read_data(tmp_path)
+    for form, what in (("coco_panoptic", "left out"), ("masks", "left out"), ("yolo", "without their objects")):
+        losses = write_data(records, tmp_path / form, form, "none").lines()
+        assert any(line.startswith("1 × ") and what in line for line in losses), form

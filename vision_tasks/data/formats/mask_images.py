@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from vision_tasks.data.decoding import PIXEL_LIMIT
 from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats.building import RecordsBuilder
 from vision_tasks.data.formats.interface import Found, Losses
@@ -20,7 +21,7 @@ from vision_tasks.data.formats.semantic import has_split, read_semantic
 from vision_tasks.data.formats.semantic_files import semantic_files
 from vision_tasks.data.formats.semantic_masks import MaskFiles
 from vision_tasks.data.formats.shapes import encode_rle
-from vision_tasks.data.image_errors import ImageError
+from vision_tasks.data.image_errors import ImageError, ImageTooLargeError
 from vision_tasks.data.image_headers import in_threads, upright_size
 from vision_tasks.data.layout import find_semantic
 from vision_tasks.data.progress import counted
@@ -186,9 +187,15 @@ def size_of(records: Records, row: int) -> Size:
     """(height, width) of an image as stated, else as its file has it.
 
     Raises:
-        ImageError: nothing states it, and the file cannot be opened.
+        ImageError: nothing states it, and the file cannot be opened; or more pixels than images may have.
     """
-    return records.size(row) or upright_size(records.image_path(row))
+    height, width = records.size(row) or upright_size(records.image_path(row))
+    if height * width > PIXEL_LIMIT:
+        raise ImageTooLargeError(
+            f"{records.source}: {records.file_name(row)}: {width} × {height} pixels are more than the limit of "
+            f"{PIXEL_LIMIT:,}. Correct its size, or tile it."
+        )
+    return height, width
 
 
 def _of_map(labels: np.ndarray, components: bool) -> Iterator[Object]:

@@ -33,7 +33,7 @@ _MISFIT = "masks of another size than their image: left out"
 _HIDDEN = "objects that lie beneath smaller ones entirely, or have no pixel: left out"
 _COVERED = "objects partly beneath smaller ones: a pixel is of one segment, the smaller one's"
 _JOINED = "objects of one stuff in one image: they are one segment"
-_SIZELESS = "images that cannot be opened and whose size nothing tells: left out"
+_SIZELESS = "images whose size nothing tells, or that are too large: left out"
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,14 @@ def pixels(line: Line, width: int, height: int) -> tuple[tuple[float, float, flo
         x, y = cx * width - w / 2, cy * height - h / 2
         return (round(x, _DIGITS), round(y, _DIGITS), round(w, _DIGITS), round(h, _DIGITS)), None, b""
     values = np.array(line.values)
-    x, y = values[::2] * width, values[1::2] * height
-    left, top = float(x.min()), float(y.min())
+    xs, ys = values[::2] * width, values[1::2] * height
+    left, top = float(xs.min()), float(ys.min())
     box = (
-        round(left, _DIGITS), round(top, _DIGITS), round(float(x.max()) - left, _DIGITS),
-        round(float(y.max()) - top, _DIGITS),
+        round(left, _DIGITS), round(top, _DIGITS), round(float(xs.max()) - left, _DIGITS),
+        round(float(ys.max()) - top, _DIGITS),
     )  # fmt: skip
-    doubled = x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]
+    doubled = xs[:-1] @ ys[1:] - xs[1:] @ ys[:-1] + xs[-1] * ys[0] - xs[0] * ys[-1]
     if not math.isfinite(doubled) or max(map(abs, box)) > _FARTHEST:
         return box, None, b""
-    single = array("f", np.stack([x, y], 1).astype(np.float32).tobytes())
+    single = array("f", np.stack([xs, ys], 1).astype(np.float32).tobytes())
     return box, round(abs(float(doubled)) / 2, _DIGITS), encode_polygons([single])

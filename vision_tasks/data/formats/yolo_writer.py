@@ -12,9 +12,9 @@ import yaml
 from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.mask_images import size_of
 from vision_tasks.data.formats.rings import single_outline
 from vision_tasks.data.image_errors import ImageError
-from vision_tasks.data.image_headers import upright_size
 from vision_tasks.data.outlines import extents
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
@@ -28,7 +28,7 @@ _EMPTY = "objects whose mask has no pixel: left out"
 _RUNS = "run-length masks: written as outlines along the edges of their pixels, which cover the same ones"
 _UNREADABLE = "boxes that are no four numbers: left out"
 _BEYOND = "boxes or outlines that reach beyond their image: written so, but some tools leave out such images"
-_SIZELESS = "images whose size nothing tells: without their objects"
+_SIZELESS = "images whose size nothing tells, or that are too large: without their objects"
 
 
 def write_yolo(splits: Mapping[str, Records], folder: Path, *, images: ImageWriting, losses: Losses) -> None:
@@ -87,7 +87,7 @@ def _lines(records: Records, row: int, as_outlines: bool, losses: Losses) -> lis
     start, end = int(records.first[row]), int(records.first[row + 1])
     if start == end:
         return []
-    size = records.size(row) or _file_size(records, row)
+    size = _size(records, row)
     if size is None:
         losses.add(_SIZELESS, [records.file_name(row)])
         return []
@@ -134,9 +134,9 @@ def _written(share: float) -> str:
     return f"{share:.12g}"
 
 
-def _file_size(records: Records, row: int) -> Size | None:
+def _size(records: Records, row: int) -> Size | None:
     try:
-        return upright_size(records.image_path(row))
+        return size_of(records, row)
     except ImageError:
         return None
 
