@@ -73,7 +73,10 @@ def cut_images(
     left_out = int((~kept).sum())
     chosen = np.flatnonzero(kept)
     rows, begins = np.unique(tiles.rows[chosen], return_index=True)
-    jobs = [(r, own.tolist()) for r, own in zip(rows.tolist(), np.split(chosen, begins[1:]), strict=True)]
+    ends = [*begins[1:].tolist(), len(chosen)]
+    jobs = [
+        (r, chosen[a:b].tolist()) for r, a, b in zip(rows.tolist(), begins.tolist(), ends[: len(rows)], strict=True)
+    ]
 
     def cut(job: Job) -> Done:
         row, own = job
