@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vision_tasks.config import Config, Split
     from vision_tasks.data.doctor.findings import Diagnosis
     from vision_tasks.data.doctor.mending import Mending
-    from vision_tasks.data.doctor.sizes import Network
+    from vision_tasks.data.doctor.network import Network
     from vision_tasks.data.patch import SplitPatch
     from vision_tasks.data.records import Records
 
@@ -100,11 +100,12 @@ def _data_case(data: Path, options: list[str], images: Path | None) -> _Case:
 def _recipe_case(recipe: Path, options: list[str]) -> _Case:
     """The splits that the recipe trains on and is judged by, as its patches leave them."""
     from vision_tasks.config import load_config
+    from vision_tasks.training.network import network_for
     from vision_tasks.training.splits import splits_of
 
     config = load_config(recipe, options)
     kinds = _kinds(config)
-    case = _Case({}, " ".join(shlex.quote(w) for w in (str(recipe), *options)), network=_network(config))
+    case = _Case({}, " ".join(shlex.quote(w) for w in (str(recipe), *options)))
     for name in ("train", "val", "test"):
         for number, split in enumerate(splits_of(config.data, name, kinds)):
             if split.annotations is not None:
@@ -113,6 +114,7 @@ def _recipe_case(recipe: Path, options: list[str]) -> _Case:
         raise VisionTasksError(
             f"{recipe}: names no objects that the doctor could look at. Maps alone are checked when training begins."
         )
+    case.network = network_for(config, next(iter(case.splits.values())))
     return case
 
 
@@ -134,14 +136,6 @@ def _kinds(config: Config) -> tuple[Any, ...]:
     from vision_tasks.models.registry import model_kinds
 
     return model_kinds(config.model["name"], config.model)
-
-
-def _network(config: Config) -> Network | None:
-    try:
-        from vision_tasks.training.network import network_of
-    except ImportError:
-        return None
-    return network_of(config)
 
 
 def _write_page(report: Path, data: Path, case: _Case, diagnosis: Diagnosis, mending: Mending | None) -> None:

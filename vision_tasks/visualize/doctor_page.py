@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ _BARS = {
     "image_height": "height of images, pixels",
 }
 _CATEGORIES = 40
+_NAMED = re.compile(r"(?:the same file as|like|nearly the same as) .+?(?: of (\w+))? \(image (-?\d+)\)")
+"""How `doctor.image_copies` names the other image."""
 _CHART = (300, 110)
 
 
@@ -125,8 +128,27 @@ def _example(
         if isinstance(picture, str):
             out["words"] = picture[:_WORDS]
         else:
-            out["source"] = _embedded(picture)
+            other = _other(example, splits)
+            out["source"] = _embedded(picture if other is None else _beside(picture, other))
     return out
+
+
+def _other(example: Example, splits: Mapping[str, Records]) -> np.ndarray | None:
+    """The image that an example says to be like, drawn; None if it names none."""
+    named = _NAMED.search(example.detail)
+    if named is None or example.annotation_id is not None:
+        return None
+    split, number = named[1] or example.split, int(named[2])
+    row = splits[split].row_of_id.get(number) if split in splits else None
+    picture = None if row is None else picture_of(Example(split=split, row=row), splits[split])
+    return None if isinstance(picture, str) else picture
+
+
+def _beside(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Two pictures of one height, with a white line between them."""
+    width = max(1, round(other.shape[1] * one.shape[0] / other.shape[0]))
+    fitted = np.asarray(cv2.resize(other, (width, one.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.concatenate([one, np.full((one.shape[0], 6, 3), 255, np.uint8), fitted], 1)
 
 
 def _embedded(picture: np.ndarray) -> str:

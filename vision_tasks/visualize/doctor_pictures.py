@@ -29,6 +29,8 @@ _LARGEST = 8.0
 """Small objects are shown so many times larger at the most."""
 _MARGIN = 0.6
 _LEAST = 24.0
+_FAR = 1.5
+"""Boxes that lie farther outside, in sides of the image, are not shown."""
 _MOST_OTHERS = 200
 
 
@@ -115,20 +117,15 @@ def _window(size: Size, written: np.ndarray, after: np.ndarray, whole: bool) -> 
     boxes = np.concatenate([written, after])
     boxes = boxes[np.isfinite(boxes).all(1) & (np.abs(boxes) < 1e9).all(1)]
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
-    # Far outside there is nothing to see: half an image more on each side shows that a box leaves it.
     limit = np.array([width, height])
-    corners = corners.clip(-0.5 * limit, 1.5 * limit)
-    if whole or not len(corners):
-        corners = np.concatenate([corners, [[0, 0], limit]])
+    corners = corners.clip(-_FAR * limit, (1 + _FAR) * limit)
+    if whole or not len(corners) or (corners < 0).any() or (corners > limit).any():
+        corners = np.concatenate([corners, [[0, 0], limit]])  # what leaves the image is shown beside all of it
         low, high = corners.min(0), corners.max(0)
     else:
         low, high = corners.min(0), corners.max(0)
         margin = np.maximum(_MARGIN * (high - low), _LEAST)
-        inside = (low >= 0) & (high <= limit)
-        low = np.where(inside, (low - margin).clip(0, None), low - margin)
-        high = np.where(inside, (high + margin).clip(None, limit), high + margin)
-        # A box beside the image says nothing without a piece of the image.
-        low, high = np.minimum(low, limit - _LEAST), np.maximum(high, _LEAST)
+        low, high = (low - margin).clip(0, None), (high + margin).clip(None, limit)
     low, high = np.floor(low), np.maximum(np.ceil(high), np.floor(low) + 1)
     scale = min(_SIDE / float((high - low).max()), _LARGEST)
     return _Window(float(low[0]), float(low[1]), float(high[0]), float(high[1]), scale)
