@@ -123,7 +123,7 @@ def test_what_is_cut_off_is_what_reading_finds(options: dict[str, Any], tmp_path
     picture = io.BytesIO()
     photo(3).save(picture, "PNG")
     for data, suffix in ((whole, "jpg"), (picture.getvalue(), "png")):
-        for kept in [*np.linspace(5, len(data) - 1, 25).astype(int), len(data) - 2, len(data)]:
+        for kept in [*np.linspace(5, len(data) - 1, 25).astype(int), 40, len(data) - 2, len(data)]:
             path = tmp_path / f"cut.{suffix}"
             path.write_bytes(data[:kept])
             try:
@@ -132,6 +132,8 @@ def test_what_is_cut_off_is_what_reading_finds(options: dict[str, Any], tmp_path
             except images.ImageError as error:
                 expected = STATE[type(error)]
             state = STATES[look(path)[0]["state"]]
+            if kept == 40:
+                assert state == "image_truncated"
             # What is cut within its header has lost its format, but not its first bytes.
             assert state == expected or (state, expected) == ("image_truncated", "image_unreadable"), kept
             assert expected or kept >= len(data) - 2
