@@ -89,12 +89,15 @@ def test_a_polygon_round_a_corner_is_hugged() -> None:
     assert found is not None
     assert found.box is not None
     assert found.box.tolist() == [0, 0, 20, 20]
-    # Only the arm from above reaches in; clipping leads down along the left border, and back.
-    far = [[5, 5], [30, 5], [30, 12], [25, 12], [25, 8], [8, 8], [8, 45], [5, 45]]
-    found = clip_shape([np.array(far, np.float32)], window, (50, 50))
+    # A frame round the window with two prongs that reach in from above: clipping leads along all borders.
+    frame = [
+        [15, -10], [15, 2], [12, 2], [12, -6], [-6, -6], [-6, 46], [36, 46], [36, -6], [25, -6], [25, 2], [22, 2],
+        [22, -10], [40, -10], [40, 50], [-10, 50], [-10, -10],
+    ]  # fmt: skip
+    found = clip_shape([np.array(frame, np.float32) + 20], np.array([20, 20, 50, 60]), (100, 100))
     assert found is not None
     assert found.box is not None
-    assert found.box.tolist() == [15, 0, 20, 2]
+    assert found.box.tolist() == [12, 0, 25, 2]
     assert clip_shape([np.array([[0, 0], [9, 0], [0, 9]], np.float32)], window, (50, 50)) is None
 
 
