@@ -105,7 +105,9 @@ def crossing(data: Coco) -> None:
         points = a["segmentation"][0]
         k = len(points) // 4 * 2
         third = k // 2 // 2 * 2
-        a["segmentation"][0] = points[:third] + points[k : k + 2] + points[third + 2 : k] + points[third : third + 2] + points[k + 2 :]
+        a["segmentation"][0] = (
+            points[:third] + points[k : k + 2] + points[third + 2 : k] + points[third : third + 2] + points[k + 2 :]
+        )
 
 
 def no_mask(data: Coco) -> None:

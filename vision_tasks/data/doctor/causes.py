@@ -21,7 +21,6 @@ _AT_THE_SAME_PLACES: dict[str, tuple[str, ...]] = {
 _ANYWHERE: dict[str, tuple[str, ...]] = {
     "image_ambiguous": ("image_unknown", "annotation_id_repeated"),
     "image_file_shared": ("image_copied",),
-    "box_duplicated": ("annotation_id_repeated",),
     "category_conflict": ("category_renumbered", "category_absent"),
     "image_rotated": ("image_mis_sized",),
     "image_mis_sized": ("boxes_swapped",),
@@ -30,6 +29,11 @@ _ANYWHERE: dict[str, tuple[str, ...]] = {
 _IN_THE_SAME_IMAGES: dict[str, tuple[str, ...]] = {
     "image_mis_sized": ("box_outside", "box_beyond", "box_whole_image"),
     "image_rotated": ("box_outside", "box_beyond"),
+}
+# Cause -> what it explains in the same split if that is no more often.
+_AS_OFTEN: dict[str, tuple[str, ...]] = {
+    "box_duplicated": ("annotation_id_repeated",),
+    "label_missing": ("image_empty",),
 }
 _MOST = 0.9
 
@@ -63,6 +67,7 @@ def folded(findings: Iterable[Finding], places: Places, images: Places) -> list[
     left = list(findings)
     for table, explains in (
         (_AT_THE_SAME_PLACES, lambda a, b: _within(places, a, b)),
+        (_AS_OFTEN, lambda a, b: b.count <= a.count),
         (_ANYWHERE, lambda a, b: True),
         (_IN_THE_SAME_IMAGES, lambda a, b: _in_images(images, a, b)),
     ):

@@ -8,6 +8,9 @@ _NEIGHBOURS = 512
 """An edge is compared with so many that begin right of its left end and before its right end: real outlines need a
 few dozen; a scribble of thousands of wide edges has crossed itself long before."""
 
+_ENOUGH = 0.25
+"""Once a loop of this share is found, nobody needs to know whether there is a larger one."""
+
 
 def crossing_share(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
     """How much of each polygon lies in a loop that two of its edges cut off by crossing.
@@ -19,12 +22,46 @@ def crossing_share(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarr
         x, y: (V,) float64 points of P polygons, one after another. points: (P,) int64, how many each has.
 
     Returns:
-        (P,) float64: area of the smaller of the two loops of the worst crossing, over that of both, 0 where none cross.
+        (P,) float64: area of the smaller of the two loops of a crossing, over that of both; of the worst one, or of one
+        that is bad enough; 0 where none cross.
     """
+    share = _worst_loops(x, y, points, np.ones(len(x), bool))
+    found = np.flatnonzero(share)
+    if len(found):
+        # Parts of an object that were joined to one outline hang together by lines there and back. These enclose
+        # nothing, whatever they cross.
+        part = np.repeat(share > 0, points)
+        px, py, own = x[part], y[part], points[found]
+        share[found] = _worst_loops(px, py, own, ~_there_and_back(px, py, own))
+    return share
+
+
+def _following(points: np.ndarray) -> np.ndarray:
+    """(V,) int64: the point after each one, around its polygon."""
+    begin = np.cumsum(points) - points
+    following = np.arange(1, int(points.sum()) + 1)
+    following[begin + points - 1] = begin
+    return following
+
+
+def _there_and_back(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(V,) bool: edges whose two ends are those of another edge of their polygon."""
+    following = _following(points)
+    ends = np.stack([x, y, x[following], y[following]], 1)
+    turned = (ends[:, 2] < ends[:, 0]) | ((ends[:, 2] == ends[:, 0]) & (ends[:, 3] < ends[:, 1]))
+    ends[turned] = ends[turned][:, [2, 3, 0, 1]]
+    polygon = np.repeat(np.arange(len(points)), points)
+    _, inverse, counts = np.unique(
+        np.concatenate([polygon[:, None], ends], 1), axis=0, return_inverse=True, return_counts=True
+    )
+    return np.asarray(counts[inverse.ravel()] > 1)
+
+
+def _worst_loops(x: np.ndarray, y: np.ndarray, points: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """`crossing_share` by those edges ((V,) bool) that are lines of the outline."""
     begin = np.cumsum(points) - points
     polygon = np.repeat(np.arange(len(points)), points)
-    following = np.arange(1, len(x) + 1)
-    following[begin + points - 1] = begin
+    following = _following(points)
     share = np.zeros(len(points))
     low, high = np.minimum(x, x[following]), np.maximum(x, x[following])
     # Sorted by polygon, then by left end: as one number, which is many times faster than by two.
@@ -36,16 +73,17 @@ def crossing_share(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarr
     owner = polygon[order]
     # Sums of the shoelace formula up to each point give the area of any loop at once.
     sums = np.cumsum(x * y[following] - x[following] * y)
-    active = np.arange(len(x) - 1)
+    lines = lines[order]
+    active = np.flatnonzero(lines)
     for step in range(1, _NEIGHBOURS):
         active = active[: np.searchsorted(active, len(x) - step)]
         other = active + step
-        near = (owner[other] == owner[active]) & (low[other] <= high[active])
+        near = (owner[other] == owner[active]) & (low[other] <= high[active]) & (share[owner[active]] < _ENOUGH)
         active = active[near]
         if not len(active):
             break
         other = active + step
-        meets = (bottom[other] < top[active]) & (top[other] > bottom[active])
+        meets = (bottom[other] < top[active]) & (top[other] > bottom[active]) & lines[other]
         first, second = order[active[meets]], order[other[meets]]
         _note_crossings(x, y, following, sums, begin, polygon, first, second, share)
     return share
