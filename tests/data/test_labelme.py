@@ -223,6 +223,10 @@ def test_splits_categories_and_single_files(tmp_path: Path) -> None:
     assert (known.categories, known.labels.tolist()) == (wanted, [1, 1])
     (tmp_path / "coco.json").write_text('{"images": [], "annotations": [], "categories": []}')
     assert find_labelme(tmp_path / "coco.json") == {}
+    assert find_data(tmp_path)["train"].format == "labelme"
+    for name in ("a", "b", "c", "d"):  # more of another kind
+        (tmp_path / f"coco_{name}.json").write_text((tmp_path / "coco.json").read_text())
+    assert find_labelme(tmp_path) == {}
 
 
 def test_unreadable_files_are_left_out(tmp_path: Path) -> None:

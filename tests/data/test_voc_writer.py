@@ -58,15 +58,15 @@ def test_what_is_written(tmp_path: Path) -> None:
     """As the development kit writes it, whole numbers without a point."""
     records = build(
         ["cat", "dog & <co>"],
-        [("x/a.png", {}, [{"label": 1, "box": (0.0, 0.1, 300.0, 0.2), "extras": {"truncated": 1, "pose": "Left"}}])],
+        [("x/a.png", {}, [{"label": 1, "box": (0.14, 0.1, 299.0, 0.2), "extras": {"truncated": 1, "pose": "Left"}}])],
     )
     write_data({"val": records}, tmp_path / "out", "voc", images="none")
     root = ElementTree.parse(tmp_path / "out" / "Annotations" / "x" / "a.xml").getroot()
     assert [(e.tag, (e.text or "").strip()) for e in root.iter()] == [
         ("annotation", ""), ("folder", "JPEGImages/x"), ("filename", "a.png"), ("size", ""), ("width", "300"),
         ("height", "200"), ("depth", "3"), ("segmented", "0"), ("object", ""), ("name", "dog & <co>"),
-        ("pose", "Left"), ("truncated", "1"), ("difficult", "0"), ("bndbox", ""), ("xmin", "1"), ("ymin", "1.1"),
-        ("xmax", "300"), ("ymax", "0.3"),
+        ("pose", "Left"), ("truncated", "1"), ("difficult", "0"), ("bndbox", ""), ("xmin", "1.14"), ("ymin", "1.1"),
+        ("xmax", "299.14"), ("ymax", "0.3"),
     ]  # fmt: skip
     assert (tmp_path / "out" / "ImageSets" / "Main" / "val.txt").read_text() == "x/a\n"
     assert (tmp_path / "out" / "labels.txt").read_text() == "cat\ndog & <co>\n"

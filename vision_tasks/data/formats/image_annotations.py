@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ LABEL_LISTS = ("labels.txt", "classes.txt", "predefined_classes.txt")
 """Files that list the categories, one name a line, in the order of labels; the first that is there counts."""
 _PLACEHOLDERS = ("__ignore__", "_background_", "__background__")
 _LONGEST_LIST = 1 << 20
+_TRIES = 8
 
 
 def files_below(folder: Path, endings: Iterable[str]) -> list[str]:
@@ -145,12 +146,17 @@ def exact(value: float) -> float:
     return value if value.is_integer() else round(value, 9)
 
 
-def head_matches(folder: Path, files: Iterable[str], pattern: re.Pattern[bytes], tries: int = 8) -> bool:
-    """Whether one of the first few files has this in its first 64 kB."""
-    return any(pattern.search(head) for head in _heads(folder, list(files)[:tries]))
+def heads_match(
+    folder: Path, files: Sequence[str], pattern: re.Pattern[bytes], other: re.Pattern[bytes] | None = None
+) -> bool:
+    """Whether one of a few files, from all over the list, has this in its first 64 kB, and not more have `other`."""
+    few = [files[i * len(files) // _TRIES] for i in range(_TRIES)] if len(files) > _TRIES else files
+    heads = list(_heads(folder, few))
+    own = sum(pattern.search(head) is not None for head in heads)
+    return own > 0 and (other is None or own >= sum(other.search(head) is not None for head in heads))
 
 
-def _heads(folder: Path, files: list[str]) -> Iterator[bytes]:
+def _heads(folder: Path, files: Iterable[str]) -> Iterator[bytes]:
     for file in files:
         try:
             with (folder / file).open("rb") as stream:

@@ -15,7 +15,7 @@ from vision_tasks.data.formats.building import RecordsBuilder
 from vision_tasks.data.formats.image_annotations import (
     ImageFiles,
     files_below,
-    head_matches,
+    heads_match,
     in_split,
     labels_of,
     split_of_folders,
@@ -31,6 +31,7 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories, Size
 
 _MARK = re.compile(rb'"(shapes"\s*:\s*\[|imagePath"\s*:|imageData"\s*:)')
+_COCO = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 _LARGEST = 1 << 28
 # What the writer says itself; the rest of a file's keys are kept.
 OWN_OF_FILE = ("version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth")
@@ -61,10 +62,10 @@ def find_labelme(path: Path) -> dict[str, Found]:
         path: a folder, or one JSON file.
     """
     if path.is_file():
-        is_labelme = path.suffix.lower() == ".json" and head_matches(path.parent, [path.name], _MARK)
+        is_labelme = path.suffix.lower() == ".json" and heads_match(path.parent, [path.name], _MARK)
         return {"train": Found("labelme", path)} if is_labelme else {}
     files = files_below(path, ["json"])
-    if not head_matches(path, files, _MARK):
+    if not heads_match(path, files, _MARK, _COCO):
         return {}
     return {split or "train": Found("labelme", path, None, split) for split in splits_of(files)}
 

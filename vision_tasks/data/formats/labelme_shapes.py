@@ -203,5 +203,5 @@ def _around(boxes: Sequence[Box]) -> Box:
 def enclosed(polygon: array[float] | np.ndarray) -> float:
     """Area of x1, y1, x2, y2, ... by the shoelace formula."""
     xy = np.array(polygon, np.float64).reshape(-1, 2)
-    x, y = (xy - xy[0]).T
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+    x, y = (xy - xy[0]).T  # from the first point, so that the last side adds nothing
+    return float(abs(x[:-1] @ y[1:] - y[:-1] @ x[1:]) / 2)

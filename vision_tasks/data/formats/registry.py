@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from vision_tasks.data.formats import datumaro
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.coco_writer import write_coco
 from vision_tasks.data.formats.interface import Format, Found
@@ -58,6 +59,10 @@ FORMATS: dict[str, Format] = {
         write_webdataset,
         "all that COCO instances hold, and the images in tar files",
     ),
+    # Before COCO, which would look into every JSON file, each of which may hold an image.
+    "labelme": Format(
+        "LabelMe", read_labelme, find_labelme, write_labelme, "boxes, polygons, circles, masks; any other keys"
+    ),
     "coco": Format(
         "COCO instances", _read_coco, _find_coco, write_coco, "boxes, polygons, run lengths, crowds; any other keys"
     ),
@@ -70,19 +75,15 @@ FORMATS: dict[str, Format] = {
         "masks of things and stuff that do not overlap, crowds; other keys but of annotations",
     ),
     "voc": Format("Pascal VOC", read_voc, find_voc, write_voc, "boxes; difficult, truncated, occluded, pose, parts"),
-    "labelme": Format(
-        "LabelMe", read_labelme, find_labelme, write_labelme, "boxes, polygons, circles, masks; any other keys"
-    ),
     "yolo": Format("YOLO txt", read_yolo, find_yolo, write_yolo, "boxes, or one outline for each object; nothing else"),
     "masks": Format("mask images", read_mask_images, find_masks, write_masks, "a category for each pixel"),
+    **dict(datumaro.formats()),
 }
 """Name -> format, in the order in which they are tried on a folder."""
 
 
 _OTHERS = (
     ("seqinfo.ini", "sequences of MOTChallenge, for `vision-tasks evaluate-tracks`"),
-    ("label_2", "a folder as KITTI has them, which is not read"),
-    ("annotations.xml", "annotations.xml, such as CVAT exports: export COCO there"),
     ("masks", "masks: the images must lie beside them, in a layout of docs/semantic_data.md"),
     ("*.mp4", "videos, for `vision-tasks predict`"),
     ("*.jp*g", "images without annotations"),

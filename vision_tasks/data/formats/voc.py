@@ -11,7 +11,7 @@ from vision_tasks.data.formats.building import RecordsBuilder
 from vision_tasks.data.formats.image_annotations import (
     ImageFiles,
     files_below,
-    head_matches,
+    heads_match,
     in_split,
     labels_of,
     splits_of,
@@ -44,12 +44,12 @@ def find_voc(path: Path) -> dict[str, Found]:
         VisionTasksError: it holds several data sets (VOC2007 and VOC2012).
     """
     if path.is_file():
-        is_voc = path.suffix.lower() == ".xml" and head_matches(path.parent, [path.name], _ROOT_TAG)
+        is_voc = path.suffix.lower() == ".xml" and heads_match(path.parent, [path.name], _ROOT_TAG)
         return {"train": Found("voc", path)} if is_voc else {}
     top = _top(path)
     base = _annotation_folder(top)
     files = files_below(base, ["xml"])
-    if not head_matches(base, files, _ROOT_TAG):
+    if not heads_match(base, files, _ROOT_TAG):
         return {}
     stems = {without_ending(f) for f in files}
     stems |= {s.rpartition("/")[2] for s in stems}
