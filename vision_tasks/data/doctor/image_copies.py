@@ -54,7 +54,7 @@ def check_copied(one: Looked) -> list[Finding]:
         )
         return f"{how} {names[other]} (image {one.records.image_ids[good[other]]})"
 
-    summary = f"{int(exact[copies].sum()):,} are equal to the byte"
+    summary = f"{int(exact[copies].sum()) or 'none'} equal to the byte"
     if is_film:
         summary += "; the others seem to be frames of films, and the patch leaves them in"
     return one.finding("image_copied", good[copies], detail, summary, one.dropped(good[dropped], "image_copied"))
@@ -73,7 +73,7 @@ def check_leaked(train: Looked, other: Looked) -> list[Finding]:
     laid = [TURNS[t] for t in np.unique(pairs.turn[pairs.turn > 0])]
     count = len(np.unique(leaked))
     summary = f"{count:,} of {len(other.records):,} images of {other.split} show what {len(images):,} of train show; "
-    summary += f"{len(exact):,} are equal to the byte" + (f"; some are {', '.join(laid)}" if laid else "")
+    summary += f"{len(exact) or 'none'} equal to the byte" + (f"; some are {', '.join(laid)}" if laid else "")
     if len(siblings):
         summary += f"; {len(siblings):,} more of train are made of the same originals, by their names"
     edits = train.dropped(np.union1d(images, siblings), "image_leaked")

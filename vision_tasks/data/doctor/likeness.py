@@ -19,7 +19,7 @@ from vision_tasks.data.doctor.image_facts import THUMB
 ALIKE = (0.7, 0.35)
 """Correlation of the whole, and of its worst quarter of parts, from which on two images show the same scene. On public
 sets different photos reach 0.47 and 0.1; half an image that all have in common makes 0.97 and 0.3; crops by 1 %, turns
-by 2° and JPEG of quality 50 leave 0.75 and 0.49 or more; frames of a film 1/3 s apart have 0.6 to 0.9 and -0.3 to 0.65."""
+by 2° and JPEG of quality 50 leave 0.75 and 0.49 or more; frames 1/3 s apart have 0.6 to 0.9 and -0.3 to 0.65."""
 
 SAME = (0.95, 0.8)
 """... from which on they are one image, saved another time: resized, brightened, compressed."""
