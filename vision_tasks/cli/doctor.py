@@ -52,7 +52,7 @@ def run(
             else _data_case(data, options, images)
         )
         diagnosis = diagnose(case.splits, quick=quick, network=case.network)
-        mending = mend(case.splits, diagnosis) if fix is not None or report is not None else None
+        mending = mend(case.splits, diagnosis, case.network) if fix is not None or report is not None else None
         if report is not None:
             _write_page(report, data, case, diagnosis, mending)
     if fix is not None and mending is not None:

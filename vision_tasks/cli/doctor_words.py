@@ -28,11 +28,7 @@ def lines_of(diagnosis: Diagnosis, mended: set[str] | None = None) -> Iterator[s
     for finding in diagnosis:
         yield from _finding(finding, mended)
         yield ""
-    lines = list(advice_lines(diagnosis.advice))
-    if lines:
-        yield "Advice:"
-        yield from (f"  {line}" for line in lines)
-        yield ""
+    yield from _advice(diagnosis.advice)
     yield from _counts(diagnosis.statistics)
     yield summary(diagnosis)
 
@@ -96,13 +92,14 @@ def _number(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
-def advice_lines(advice: Mapping[str, Any]) -> Iterator[str]:
-    """The sentences in an advice, wherever in it they are."""
-    for key, value in advice.items():
-        if key == "lines":
-            yield from (str(line) for line in value)
-        elif isinstance(value, Mapping):
-            yield from advice_lines(value)
+def _advice(advice: Mapping[str, Any]) -> Iterator[str]:
+    """The sentences about the first split, which is the one to train on."""
+    for split, own in advice.items():
+        if lines := own.get("lines"):
+            yield f"Advice ({split}):"
+            yield from (f"  {line}" for line in lines)
+            yield ""
+            return
 
 
 def to_dict(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def write_doctor_page(
         looked_at=", ".join(diagnosis.looked_at),
         counts=[(s, sum(f.severity == s for f in diagnosis)) for s in ("breaks", "hurts", "note")],
         findings=findings,
-        advice=list(_lines(diagnosis.advice)),
+        advice=[(split, own["lines"]) for split, own in diagnosis.advice.items() if own.get("lines")],
         splits=[_split(name, numbers) for name, numbers in diagnosis.statistics.items()],
         colors={
             name: f"rgb{color}"
@@ -154,15 +154,6 @@ def _beside(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _embedded(picture: np.ndarray) -> str:
     _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-def _lines(advice: Mapping[str, Any]) -> Iterator[str]:
-    """The sentences in an advice, wherever in it they are."""
-    for key, value in advice.items():
-        if key == "lines":
-            yield from (str(line) for line in value)
-        elif isinstance(value, Mapping):
-            yield from _lines(value)
 
 
 def _split(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vision_tasks.data.doctor.diagnose import diagnose
 from vision_tasks.data.doctor.findings import Diagnosis, Finding
+from vision_tasks.data.doctor.network import Network
 from vision_tasks.data.patch import SplitPatch, apply_edits, fingerprint
 from vision_tasks.data.patch_edits import OPERATIONS
 from vision_tasks.data.records import Records
@@ -57,7 +58,7 @@ class Mending:
         return out
 
 
-def mend(splits: Mapping[str, Records], diagnosis: Diagnosis) -> Mending:
+def mend(splits: Mapping[str, Records], diagnosis: Diagnosis, network: Network | None = None) -> Mending:
     """Make the edits that the findings propose, look again, and go on until nothing new can be mended.
 
     What only images show is taken from `diagnosis`; after that annotations alone are looked at. Consequences are not
@@ -72,7 +73,7 @@ def mend(splits: Mapping[str, Records], diagnosis: Diagnosis) -> Mending:
         for name, edits in proposed.items():
             for _, group in itertools.groupby(edits, key=lambda e: e["op"]):
                 _make(done, name, list(group))
-        left, made = diagnose(done.records, quick=True), True
+        left, made = diagnose(done.records, quick=True, network=network), True
     done.left = left if made else Diagnosis()
     return done
 
