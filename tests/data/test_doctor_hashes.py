@@ -188,6 +188,7 @@ def test_blank_scans_are_not_alike_for_the_scanners_pattern(tmp_path: Path) -> N
     scans = [np.repeat((v + pattern).round(), 3, 2).clip(0, 255).astype(np.uint8) for v in (240, 241, 243, 238)]
     facts = table(scans, tmp_path, quality=100)
     assert (facts["thumb"].std((1, 2)) > 0.3).all()
+    assert likeness.is_plain(facts["thumb"]).all()
     assert len(likeness.same(facts)) == len(likeness.alike(facts[:2], facts[2:])) == 0
 
 
