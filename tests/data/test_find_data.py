@@ -61,7 +61,7 @@ def test_what_is_no_data_set_is_said(real_data: Path, name: str, words: str) -> 
     with pytest.raises(VisionTasksError) as error:
         find_data(real_data / name)
     assert words in str(error.value)
-    assert "Looked for COCO instances, LVIS" in str(error.value)
+    assert "COCO instances, LVIS, " in str(error.value)
 
 
 def coco(folder: Path, name: str, image: str = "a.jpg", **others: Any) -> Path:
