@@ -160,6 +160,22 @@ def test_lists(tmp_path: Path) -> None:
     assert {s: [r.file_name(i) for i in range(len(r))] for s, r in plain.items()} == {"train": ["b.jpg", "a.jpg"]}
 
 
+def test_images_without_file_are_said(tmp_path: Path) -> None:
+    """Of the split that is read, and where no list tells which images those are."""
+    put(tmp_path, **{f"{folder}/a": xml() for folder in ("train", "val")})
+    for name in ("train/b.jpg", "val/c.png", "d.jpg"):
+        (tmp_path / "JPEGImages" / name).write_text("")
+    splits = read_data(tmp_path)
+    assert {s: r.problems["image_not_annotated"].examples for s, r in splits.items()} == {
+        "train": ("train/b.jpg",), "val": ("val/c.png",),
+    }  # fmt: skip
+    shutil.rmtree(tmp_path / "Annotations" / "val")
+    shutil.rmtree(tmp_path / "JPEGImages" / "val")
+    assert len(only(tmp_path)) == 1
+    (tmp_path / "Annotations" / "train" / "a.xml").rename(tmp_path / "Annotations" / "a.xml")
+    assert only(tmp_path).problems["image_not_annotated"].count == 2
+
+
 def test_folders_tell_splits_where_there_are_no_lists(tmp_path: Path) -> None:
     """As Roboflow exports: images and files side by side in train, valid and test; a/x.xml goes with a/x.jpg."""
     for split in ("train", "valid", "test"):

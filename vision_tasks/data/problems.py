@@ -187,6 +187,11 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "entries of the list of a split have no annotation file: left out",
         "copy the files, or delete the entries",
     ),
+    "image_not_annotated": (
+        "note",
+        "images have no annotation file: left out, as whether anything is on them is unknown",
+        "annotate them; an annotation file without objects says that there is nothing",
+    ),
     "object_without_name": ("warning", "objects have no category: left out", "name what they show"),
     "image_name_differs": (
         "note",

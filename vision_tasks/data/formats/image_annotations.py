@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -59,6 +59,11 @@ class ImageFiles:
     def has(self, file: str) -> bool:
         """Whether this file, relative to `root`, is there."""
         return file in self._by_path.get(without_ending(file), ())
+
+    def others(self, used: Set[str], split: str | None) -> list[str]:
+        """Images that are not used; of those in folders that tell a split, which may be all, only this one's."""
+        files = [f for own in self._by_path.values() for f in own if f not in used]
+        return files if split is None else [f for f in files if split_of_folders(f) == split]
 
     def of(self, stem: str, named: str = "") -> str | None:
         """The image of an annotation file, relative to `root`; None if there is none.

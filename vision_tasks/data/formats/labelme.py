@@ -104,8 +104,9 @@ def read_labelme(found: Found, categories: Categories | None = None, *, extras: 
     labels = labels_of(names, (base, base.parent) if place.is_file() else (base,), categories)
     builder = RecordsBuilder(place, images.root, labels.categories, extras)
     builder.problems = problems
-    for name, file in parsed:
-        _add(builder, name, file, base, images, labels.label_of)
+    used = {_add(builder, name, file, base, images, labels.label_of) for name, file in parsed}
+    if not place.is_file():
+        problems.add("image_not_annotated", images.others(used, found.part))
     return _below_split(builder.finish())
 
 
@@ -126,7 +127,8 @@ def _below_split(records: Records) -> Records:
 
 def _add(
     builder: RecordsBuilder, name: str, file: _File, base: Path, images: ImageFiles, label_of: dict[str, int]
-) -> None:
+) -> str:
+    """Adds an image with its objects; its file name is returned."""
     image = _image_of(name, file, base, images, builder.problems)
     number = builder.add_image(image, *file.size, extras=file.extras)
     for code, count in file.flaws.items():
@@ -136,6 +138,7 @@ def _add(
         others = {k: v for part in reversed(parts) for k, v in part.extras.items()}
         crowd = any(part.is_crowd for part in parts)
         builder.add_object(label_of[parts[0].label], box, shape=entry, area=area, is_crowd=crowd, extras=others)
+    return image
 
 
 def _image_of(name: str, file: _File, base: Path, images: ImageFiles, problems: Problems) -> str:

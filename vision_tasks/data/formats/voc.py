@@ -90,14 +90,16 @@ def read_voc(found: Found, categories: Categories | None = None, *, extras: bool
     labels = labels_of(names, (files.top, files.base), categories)
     builder = RecordsBuilder(found.annotations, files.images.root, labels.categories, extras)
     builder.problems = problems
-    for name, image in parsed:
-        _add_image(builder, name, image, files.images, labels.label_of)
+    used = {_add_image(builder, name, image, files.images, labels.label_of) for name, image in parsed}
+    if files.whole:
+        problems.add("image_not_annotated", files.images.others(used, found.part))
     return builder.finish()
 
 
 def _add_image(
     builder: RecordsBuilder, name: str, image: VocImage, images: ImageFiles, label_of: dict[str, int]
-) -> None:
+) -> str:
+    """Adds an image with its objects; its file name is returned."""
     stem = without_ending(name)
     file = images.of(stem, image.file_name)
     if file is None:
@@ -119,6 +121,7 @@ def _add_image(
             builder.problems.add("voc_one_pixel", [f"annotation {shown} (image {number})"])
         if item.outline:
             builder.problems.add("voc_outline", [f"annotation {shown} (image {number})"])
+    return file
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class _Files:
 
     Attributes:
         top: folder of the data set. base: folder that XML names start from. chosen: XML files of the split, relative
-            to `base`. missing: names in the split's list without XML file.
+                to `base`. missing: names in the split's list without XML file. whole: folders tell the split, or nothing
+            does, so that its images are known, too.
     """
 
     top: Path
@@ -135,24 +139,27 @@ class _Files:
     chosen: list[str]
     missing: list[str]
     images: ImageFiles
+    whole: bool = True
 
     @classmethod
     def of(cls, found: Found) -> _Files:
         place = found.annotations
         if place.is_file():
             top = place.parent.parent if place.parent.name.lower() == "annotations" else place.parent
-            return cls(top, place.parent, [place.name], [], _images(found.images, top, place.parent))
+            return cls(top, place.parent, [place.name], [], _images(found.images, top, place.parent), False)
         top = _top(place)
         base = _annotation_folder(top)
         files = files_below(base, ["xml"])
         missing: list[str] = []
+        whole = True
         if found.part is None or found.part in SPLIT_WORDS:
             chosen = in_split(files, found.part)
         else:
+            whole = False
             chosen, missing = _of_list(files, _listed(top, found.part, {without_ending(f) for f in files}))
         if not chosen:
             raise VisionTasksError(f"{place}: no XML file{f' of {found.part}' if found.part else ''} is there.")
-        return cls(top, base, chosen, missing, _images(found.images, top, base))
+        return cls(top, base, chosen, missing, _images(found.images, top, base), whole)
 
 
 def _of_list(files: Sequence[str], listed: Iterable[str]) -> tuple[list[str], list[str]]:
