@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -27,7 +22,6 @@ from vision_tasks.data.doctor.image_facts import STATES, facts_of, look
 from vision_tasks.data.doctor.images import check_image_files
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.records import Records
-from vision_tasks.errors import VisionTasksError
 
 STATE = {images.ImageTruncatedError: "image_truncated", images.ImageFormatError: "image_unreadable"}
 
@@ -258,43 +252,3 @@ def test_versions_of_a_leaked_original_are_left_out_with_it(tmp_path: Path) -> N
     (leaked,) = check_image_files({"train": dataset(tmp_path / "a", train), "val": dataset(tmp_path / "b", val)}, 1)
     assert leaked.edits == ({"op": "drop_images", "ids": [7, 8], "why": "image_leaked"},)
     assert "1 more of train" in leaked.detail
-
-
-@pytest.mark.slow
-def test_the_number_of_processes_changes_nothing(real_data: Path) -> None:
-    paths = [*sorted(real_data.glob("bloodcells_coco/train/*.jpg")), None, *sorted(real_data.glob("voc_quirks/*/*"))]
-    alone, four = facts_of(paths, 1), facts_of(paths, 4)
-    np.testing.assert_array_equal(alone.table, four.table)
-    assert alone.errors == four.errors
-    assert len(alone.errors) > 10
-
-
-def _end(paths: list[Path], pixel_limit: int) -> None:
-    os._exit(1)
-
-
-def test_a_process_that_ends_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_facts, "_looked", _end)
-    with pytest.raises(VisionTasksError, match=r"a process that looked at images ended.*0\.jpg"):
-        facts_of([tmp_path / f"{i}.jpg" for i in range(100)], 2)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a group")
-def test_interrupting_ends_all_processes(real_data: Path) -> None:
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom vision_tasks.data.doctor.image_facts import facts_of\n"
-        f"paths = sorted(Path({str(real_data)!r}).glob('camvid/*/*.png')) * 50\nprint('begins', flush=True)\n"
-        "try:\n    facts_of(paths, 2)\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begins\n"
-    time.sleep(1.5)
-    os.killpg(process.pid, signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
-    assert (out, errors) == ("interrupted\n", "")
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)

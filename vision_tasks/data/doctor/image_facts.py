@@ -18,6 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -33,6 +34,9 @@ from vision_tasks.data.image_errors import (
 )
 from vision_tasks.data.progress import counted
 from vision_tasks.errors import VisionTasksError
+
+if TYPE_CHECKING:
+    from vision_tasks.data.records import ImageArchive
 
 THUMB = 32
 """Side of the small grey pictures that images are compared by: what the perceptual hash takes."""
@@ -61,6 +65,22 @@ _FEW = 48  # files that are looked at sooner than processes start
 
 
 @dataclass(frozen=True)
+class Member:
+    """An image file that lies in another file.
+
+    Attributes:
+        path: what it is called. archive: of this one image.
+    """
+
+    path: Path
+    archive: ImageArchive
+
+
+File = Path | Member | None
+"""None stands for one that must not be looked for."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """Of N files, in their order.
 
@@ -72,14 +92,14 @@ class Facts:
     errors: dict[int, str]
 
 
-def facts_of(paths: Sequence[Path | None], workers: int | None = None, pixel_limit: int = PIXEL_LIMIT) -> Facts:
+def facts_of(files: Sequence[File], workers: int | None = None, pixel_limit: int = PIXEL_LIMIT) -> Facts:
     """Looks at every file, over all cores; the result does not depend on how many there are.
 
     Memory is bounded: a few chunks of files are under way at a time, and about 1.1 KB a file are kept.
 
     Args:
-        paths: of the files; None for one that must not be looked for. workers: processes; None takes one a core, 1
-            stays in this one. pixel_limit: images of more are not decoded.
+        files: to look at. workers: processes; None takes one a core, 1 stays in this one.
+        pixel_limit: images of more are not decoded.
 
     Raises:
         VisionTasksError: a process ended, most often for lack of memory.
@@ -87,14 +107,14 @@ def facts_of(paths: Sequence[Path | None], workers: int | None = None, pixel_lim
     workers = workers or len(
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
-    table = np.zeros(len(paths), FACTS)
+    table = np.zeros(len(files), FACTS)
     errors: dict[int, str] = {}
-    chunks = [paths[at : at + _CHUNK] for at in range(0, len(paths), _CHUNK)]
-    alone = workers == 1 or len(paths) <= _FEW
+    chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
+    alone = workers == 1 or len(files) <= _FEW
     results = (_looked(c, pixel_limit) for c in chunks) if alone else _spread(chunks, workers, pixel_limit)
     at = 0
     with contextlib.closing(results):  # an error, or Ctrl-C, ends the processes
-        for part, said in counted(results, "looking at images", len(paths), _CHUNK):
+        for part, said in counted(results, "looking at images", len(files), _CHUNK):
             table[at : at + len(part)] = part
             errors |= {at + i: text for i, text in said.items()}
             at += len(part)
@@ -106,15 +126,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def look(path: Path | None, pixel_limit: int = PIXEL_LIMIT) -> tuple[np.ndarray, str]:
+def look(file: File, pixel_limit: int = PIXEL_LIMIT) -> tuple[np.ndarray, str]:
     """Facts of one file, () of dtype `FACTS`, and what reading says if it cannot be read, else ""."""
     facts = np.zeros((), FACTS)
-    if path is None:
+    if file is None:
         facts["state"] = STATES.index("image_missing")
         return facts, "its name leads out of the image folder, which is refused"
+    path = file.path if isinstance(file, Member) else file
     data = None
     try:
-        data = file_bytes(path)
+        data = file.archive.read(0) if isinstance(file, Member) else file_bytes(path)
         facts["digest"] = hashlib.blake2b(data.data, digest_size=16).digest()
         _see(facts, data, path, pixel_limit)
     except ImageError as error:
@@ -188,14 +209,14 @@ def _small(image: Image.Image) -> np.ndarray:
     return np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BILINEAR))
 
 
-Part = tuple[np.ndarray, dict[int, str]]
+_Part = tuple[np.ndarray, dict[int, str]]
 
 
-def _looked(paths: Sequence[Path | None], pixel_limit: int) -> Part:
-    table = np.zeros(len(paths), FACTS)
+def _looked(files: Sequence[File], pixel_limit: int) -> _Part:
+    table = np.zeros(len(files), FACTS)
     errors: dict[int, str] = {}
-    for i, path in enumerate(paths):
-        table[i], text = look(path, pixel_limit)
+    for i, file in enumerate(files):
+        table[i], text = look(file, pixel_limit)
         if text:
             errors[i] = text
     return table, errors
@@ -205,12 +226,12 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which ends the others
 
 
-def _spread(chunks: Sequence[Sequence[Path | None]], workers: int, pixel_limit: int) -> Generator[Part, None, None]:
+def _spread(chunks: Sequence[Sequence[File]], workers: int, pixel_limit: int) -> Generator[_Part, None, None]:
     """The chunks' results in order, each as soon as those before it are there."""
     # Forking starts at once and needs no guard in the user's script; nothing here touches what threads may hold.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _ignore_interrupts)
-    under_way: deque[Future[Part]] = deque()
+    under_way: deque[Future[_Part]] = deque()
     done = 0
     try:
         for chunk in chunks:

@@ -13,7 +13,7 @@ import numpy as np
 from vision_tasks.data.decoding import PIXEL_LIMIT
 from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
 from vision_tasks.data.doctor.image_copies import check_copied, check_leaked
-from vision_tasks.data.doctor.image_facts import CMYK, COLOUR, GREY, STATES, facts_of
+from vision_tasks.data.doctor.image_facts import CMYK, COLOUR, GREY, STATES, File, Member, facts_of
 from vision_tasks.data.doctor.image_sizes import check_mis_sized
 from vision_tasks.data.progress import Listener, reporting_to
 from vision_tasks.data.records import Records, escapes
@@ -93,11 +93,8 @@ def check_image_files(
 
 
 def _look(splits: Mapping[str, Records], workers: int | None, pixel_limit: int) -> list[Looked]:
-    paths: list[Path | None] = []
-    for records in splits.values():
-        names = [records.file_name(row) for row in range(len(records))]
-        paths += [records.root / name if not escapes(name) else None for name in names]
-    facts = facts_of(paths, workers, pixel_limit)
+    files = [_file(records, row) for records in splits.values() for row in range(len(records))]
+    facts = facts_of(files, workers, pixel_limit)
     out, at = [], 0
     for split, records in splits.items():
         end = at + len(records)
@@ -105,6 +102,14 @@ def _look(splits: Mapping[str, Records], workers: int | None, pixel_limit: int) 
         out.append(Looked(split, records, facts.table[at:end], errors))
         at = end
     return out
+
+
+def _file(records: Records, row: int) -> File:
+    name = records.file_name(row)
+    if records.archive is not None:
+        return Member(Path(name), records.archive.subset(np.array([row])))
+    # A name that leads out of the folder is not followed, and counts as missing.
+    return None if escapes(name) else records.image_root(row) / name
 
 
 def check_readable(one: Looked) -> list[Finding]:
