@@ -24,8 +24,8 @@ CASES = [
     for name, make in SETS.items()
     for what, case in (ANYWHERE if "without" in name else ANYWHERE | WITH_MASKS).items()
 ]
-# What is there in its own right once objects are gone from images, or a category is added with a high id.
-BESIDE = {"image_empty", "category_gaps"}
+BESIDE = {"category_gaps"}
+"""What is there in its own right once a category is added with a high id."""
 
 
 def examined(data: Coco, folder: Path) -> Diagnosis:

@@ -43,6 +43,8 @@ def told(finding: Finding) -> str:
         (("bus", "bu"), False),
         (("glass", "glas"), False),
         (("cat 1", "cat 2"), False),
+        (("v1.2", "v12"), False),
+        (("grade A", "grade A-"), False),
         (("猫", "犬"), False),
     ],
 )

@@ -38,7 +38,7 @@ def check_degenerate(objects: Objects) -> list[Finding]:
     ):
         places = np.flatnonzero(found)
         edits = _from_masks_or(op, objects, places, code)
-        out += objects.finding(code, places, lambda i: f"bbox is {shown(boxes[i])}", edits=edits)
+        out += objects.finding(code, places, lambda i: f"bbox is {shown(objects.records.boxes[i])}", edits=edits)
     return out
 
 

@@ -34,6 +34,9 @@ _IN_THE_SAME_IMAGES: dict[str, tuple[str, ...]] = {
 _AS_OFTEN: dict[str, tuple[str, ...]] = {
     "box_duplicated": ("annotation_id_repeated",),
     "label_missing": ("image_empty",),
+    "category_unknown": ("image_empty",),
+    "image_unknown": ("image_empty",),
+    "image_ambiguous": ("image_empty",),
 }
 _MOST = 0.9
 

@@ -15,6 +15,8 @@ from vision_tasks.data.records import Records
 FEW = 10
 """A category with fewer objects is rare."""
 _IMBALANCE = 100
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])[\s_\-./]+(?=\w)|(?<=\w)[\s_\-./]+(?=[^\W\d_])")
+"""Spaces and the like that do not stand between digits: 1.2 is not 12, and A- is not A."""
 
 
 def check_labels(splits: Mapping[str, Records], few: int = FEW) -> list[Finding]:
@@ -37,7 +39,7 @@ def check_labels(splits: Mapping[str, Records], few: int = FEW) -> list[Finding]
 
 def _key(name: str) -> str:
     """What is left of a name without case, spaces and punctuation between words, and the plural's s."""
-    bare = re.sub(r"[\s_\-./]+", "", unicodedata.normalize("NFKC", name).casefold())
+    bare = _BETWEEN_WORDS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
     return bare[:-1] if len(bare) > 3 and bare.endswith("s") and not bare.endswith("ss") else bare
 
 

@@ -13,15 +13,18 @@ from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
 from vision_tasks.data.doctor.outlines import Outlines, measure_outlines
 from vision_tasks.data.records import Records
 
+_LARGEST = 1e9
+
 
 @dataclass(frozen=True, eq=False)
 class Objects:
     """The N annotations of one split as columns.
 
     Attributes:
-        records: as read. split: its name. boxes: (N, 4) float64 x, y, width, height: those of the records, or as they
-            would be if a wrong convention were mended. found: places (indices of annotations, or of image rows) of
-            each finding that was made here, by its code; `causes` compares them.
+        records: as read. split: its name. boxes: (N, 4) float64 x, y, width, height: those of the records, NaN where
+            they are no numbers that a box may have; or as they would be if a wrong form were mended.
+        found: places (indices of annotations, or of image rows) of each finding that was made here, by its code;
+            `causes` compares them.
     """
 
     records: Records
@@ -31,7 +34,11 @@ class Objects:
 
     @classmethod
     def of(cls, records: Records, split: str) -> Objects:
-        return cls(records, split, records.boxes)
+        boxes = records.boxes
+        readable = np.isfinite(boxes).all(1) & (np.abs(boxes) < _LARGEST).all(1)
+        if not readable.all():  # NaN passes through all that follows; an infinite number would not
+            boxes = np.where(readable[:, None], boxes, np.nan)
+        return cls(records, split, boxes)
 
     def with_boxes(self, boxes: np.ndarray) -> Objects:
         """The same annotations with other boxes; what is known of the outlines is kept."""
@@ -60,7 +67,7 @@ class Objects:
     @cached_property
     def readable(self) -> np.ndarray:
         """Which boxes are four numbers that a box may have, (N,) bool."""
-        return np.asarray(np.isfinite(self.boxes).all(1) & (np.abs(self.boxes) < 1e9).all(1))
+        return np.asarray(np.isfinite(self.boxes).all(1))
 
     @cached_property
     def positive(self) -> np.ndarray:
