@@ -129,9 +129,9 @@ class _Files:
     """What belongs to a split.
 
     Attributes:
-        top: folder of the data set. base: folder that XML names start from. chosen: XML files of the split, relative
-                to `base`. missing: names in the split's list without XML file. whole: folders tell the split, or nothing
-            does, so that its images are known, too.
+        top: folder of the data set. base: folder that XML names start from.
+        chosen: XML files of the split, relative to `base`. missing: names in the split's list without XML file.
+        whole: folders tell the split, or nothing does, so that its images are known, too.
     """
 
     top: Path
