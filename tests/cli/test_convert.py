@@ -120,6 +120,10 @@ def test_images_may_stay_where_they_are(
     )
     assert code == 0
     assert (tmp_path / "o2/images/val/val.png").samefile(source / "val/val.png")
+    code, said = command(capsys, monkeypatch, tmp_path / "o", tmp_path / "o3")
+    assert (code, "Name the image folder" in said) == (2, True)
+    code, said = command(capsys, monkeypatch, tmp_path / "o", tmp_path / "o3", "--images", "none")
+    assert code == 0, said
 
 
 def test_a_patch_mends_the_splits_that_it_is_for(

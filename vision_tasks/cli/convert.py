@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 def run(data: Path, out: Path, to: str, form: str, images: str, image_folder: Path | None, patch: Path | None) -> None:
     """Reads, patches and writes a data set; says what was read, what is wrong with it and what could not be kept."""
     from vision_tasks.data.formats.registry import FORMATS, find_with_images, read_found, with_joint_categories
+    from vision_tasks.data.layout import images_may_be_missing
     from vision_tasks.data.operations.writing import check_target, write_data
 
     writing = image_writing(images)
     check_target(out, to)
     check_apart(data, out)
-    found = find_with_images(data, form or None, image_folder)
+    with images_may_be_missing() if writing == "none" else nullcontext():
+        found = find_with_images(data, form or None, image_folder)
     name = next(iter(found.values())).format
     with work_bar(console()):
         splits = {split: read_found(one, extras=True) for split, one in found.items()}
