@@ -32,6 +32,8 @@ LONGEST = 640
 _EMBEDDED = 200
 """More pictures than this lie in a folder beside the page."""
 _NAMED = 6
+_TAGGED = 12
+"""So many objects of the only category there is get a tag each."""
 _GROUND, _INK = (58, 60, 66), (236, 236, 238)
 
 
@@ -130,7 +132,10 @@ def draw_record(records: Records, row: int) -> tuple[Picture, str, bool]:
         image = cv2.resize(image, (small[1], small[0]), interpolation=cv2.INTER_AREA).reshape(*small, -1)
         target = shrunk(target, small)
     palette = None if records.semantic is None else records.semantic.categories
-    picture = draw(image, target, records.categories, semantic_categories=palette)
+    # Tags that all say the same would hide what there is to see; on small images they need a larger picture.
+    tags = len(records.categories) > 1 or target.boxes is None or len(target.boxes) <= _TAGGED
+    zoom = max(1, LONGEST // max(small))
+    picture = draw(image, target, records.categories, labels=tags, zoom=min(zoom, 4), semantic_categories=palette)
     return picture, f"{name}, {size[1]}×{size[0]}{_counts(records, row)}", True
 
 
