@@ -1,0 +1,70 @@
+"""Training begins with the doctor's quick part: what would break it stops it, and a patch lets it go on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from vision_tasks.config import DataConfig, load_config
+from vision_tasks.data.doctor.diagnose import diagnose
+from vision_tasks.data.doctor.mending import mend
+from vision_tasks.errors import VisionTasksError
+from vision_tasks.training.data_check import check_data
+from vision_tasks.training.splits import read_splits
+
+
+@pytest.fixture
+def xyxy(scenes: Path, tmp_path: Path) -> Path:
+    """The generated scenes, with corners where x, y, width, height belong."""
+    folder = tmp_path / "corners"
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").symlink_to(scenes / "images")
+    for split in ("train", "val"):
+        content = json.loads((scenes / f"annotations/instances_{split}.json").read_text())
+        for entry in content["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x, y, x + w, y + h]
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_clean_data_are_let_through_in_silence(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train, val = read_splits(DataConfig(path=scenes))
+    with caplog.at_level(logging.WARNING):
+        check_data({"train": train, "val": val}, "stop", "scenes")
+    assert [r.message for r in caplog.records if "few objects" not in r.message] == []
+
+
+def test_what_would_break_a_training_stops_it(xyxy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train, val = read_splits(DataConfig(path=xyxy))
+    with pytest.raises(VisionTasksError, match=r"boxes are corners(?s:.)*boxes_xyxy(?s:.)*doctor corners --fix"):
+        check_data({"train": train, "val": val}, "stop", "corners")
+    with caplog.at_level(logging.WARNING):
+        check_data({"train": train, "val": val}, "warn", "corners")
+    assert any("boxes_xyxy" in r.message for r in caplog.records)
+    caplog.clear()
+    check_data({"train": train, "val": val}, "off", "corners")
+    assert not caplog.records
+
+
+def test_a_patch_is_applied_when_reading(xyxy: Path, scenes: Path, tmp_path: Path) -> None:
+    from vision_tasks.data.patch import write_patch
+
+    train, val = read_splits(DataConfig(path=xyxy))
+    whole = {"train": train, "val": val}
+    patch = tmp_path / "a patch.json"
+    write_patch(patch, mend(whole, diagnose(whole, quick=True)).patches(whole))
+    config = load_config(None, [f"data={xyxy}", f"data.train.patch={patch}", f"data.val.patch={patch}"]).data
+    again, judged = read_splits(config)
+    clean, clean_val = read_splits(DataConfig(path=scenes))
+    assert abs(again.boxes - clean.boxes).max() < 1e-9
+    assert judged is not None
+    assert clean_val is not None
+    assert abs(judged.boxes - clean_val.boxes).max() < 1e-9
+    check_data({"train": again, "val": judged}, "stop", "corners")
+    alone = {"train": {"patch": str(patch)}}
+    with pytest.raises(VisionTasksError, match="nothing for the patch to mend"):
+        read_splits(DataConfig.model_validate(alone))
