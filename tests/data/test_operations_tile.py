@@ -115,6 +115,7 @@ def test_run_lengths_are_cut_as_bitmaps_are() -> None:
         assert found.part == pytest.approx(part.sum() / bitmap.sum())
 
 
+@pytest.mark.slow
 def test_real_masks_are_those_of_the_whole_image(real_data: Path, tmp_path: Path) -> None:
     records = read_data(real_data / "coco_mini", extras=True)["val"].subset(range(12))
     cut = cut_images(records, tmp_path, 256, 0.2, visible=0.3, workers=2)
