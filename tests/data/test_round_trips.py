@@ -20,7 +20,7 @@ from vision_tasks.data.operations.writing import write_data
 from vision_tasks.data.records import Records
 from vision_tasks.structures import Categories
 
-WRITTEN = [name for name, form in FORMATS.items() if form.write is not None and name != "webdataset"]
+WRITTEN = [name for name, form in FORMATS.items() if form.write is not None]
 MAPS = ("coco_panoptic", "masks")
 """Formats that hold outlines alone, not boxes: what comes from VOC has nothing to give them."""
 
