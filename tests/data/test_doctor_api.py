@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from doctor_damage import ANYWHERE, WITH_MASKS
-from doctor_sets import coco, scenes, written
+from doctor_sets import DATA, balloons, coco, scenes, without_masks, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +57,20 @@ def test_images_of_another_folder(tmp_path: Path) -> None:
     path = written(data, tmp_path / "mine" / "data" / "annotations" / "a.json")
     assert "image_missing" in vt.data.diagnose(path).codes()
     assert "image_missing" not in vt.data.diagnose(path, tmp_path / "elsewhere" / "deep").codes()
+
+
+@pytest.mark.skipif(not DATA, reason="VISION_TASKS_DATA is not set")
+@pytest.mark.parametrize("masks", [True, False])
+def test_wrong_sizes_explain_boxes_that_lie_elsewhere(masks: bool, tmp_path: Path) -> None:
+    """With height and width exchanged, boxes leave their images just as if x and y were: the files tell which it is."""
+    data = balloons() if masks else without_masks(balloons())
+    for image in data["images"]:
+        image["width"], image["height"] = image["height"], image["width"]
+    path = written(data, tmp_path / "a.json")
+    assert vt.data.diagnose(path, quick=True).codes()[0] == ("box_outside" if masks else "boxes_swapped")
+    diagnosis = vt.data.diagnose(path, Path(DATA or "") / "balloon_coco" / "train2017")
+    assert diagnosis.codes() == ["image_mis_sized"]
+    assert diagnosis.findings[0].consequences
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ bitmaps = st.integers(0, 2**32 - 1).map(
 @settings(max_examples=30, deadline=None)
 @given(st.lists(bitmaps, min_size=1, max_size=8))
 def test_run_lengths_equal_pycocotools(masks: list[np.ndarray]) -> None:
-    """Several at once, with masks of no pixel, of one column's end, and full ones among them."""
+    """Several at once, with masks of no pixel, and one whose run goes on from a column's end into the next."""
+    over = np.zeros((64, 48), bool)
+    over[60:, 3] = over[:3, 4] = True
+    masks = [*masks, over]
     entries = [rle(m) for m in masks]
     measured = measure_outlines(records_of([encode_rle(e) for e in entries]))
     np.testing.assert_array_equal(measured.area, coco_mask.area(entries))
