@@ -72,3 +72,16 @@ def test_a_model_of_objects_is_told_of_maps(tmp_path: Path) -> None:
         Image.new("L", (8, 8)).save(tmp_path / folder / "a.png")
     with pytest.raises(VisionTasksError, match="maps of the layout camvid are there, but this model finds objects"):
         read_splits(DataConfig(path=tmp_path), ("objects",))
+
+
+def test_one_mask_file_per_object_gives_objects(real_data: Path) -> None:
+    train, val = read_splits(DataConfig(path=real_data / "dsb2018_nuclei"), ("objects",))
+    assert val is not None
+    assert len(train) + len(val) == 34
+    assert train.has_shapes
+    files = list((real_data / "dsb2018_nuclei").glob("stage1_train/*/masks/*.png"))
+    assert len(train.labels) + len(val.labels) == len(files)
+
+
+def test_checks_can_be_switched_off_in_yaml_too() -> None:
+    assert DataConfig.model_validate({"check": False}).check == "off"

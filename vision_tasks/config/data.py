@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from vision_tasks.config.base import FilePath, Strict
 from vision_tasks.config.semantic import SemanticConfig
@@ -77,6 +77,7 @@ class DataConfig(Strict):
     ] = None
     check: Annotated[
         Literal["stop", "warn", "off"],
+        BeforeValidator(lambda value: "off" if value is False else value),  # YAML's reading of off
         Field(description="stop before training if the doctor finds what would break it, warn only, or do not look"),
     ] = "stop"
     batch_size: Annotated[int, Field(ge=1, description="images per step and process")] = 4

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vision_tasks.config import DataConfig, SemanticConfig, Split
 from vision_tasks.data.formats.interface import Found
+from vision_tasks.data.formats.mask_images import OBJECT_LAYOUTS
 from vision_tasks.data.formats.registry import find_data, read_found
 from vision_tasks.data.formats.semantic import alone, has_split, read_semantic, relabelled, with_rendered, with_semantic
 from vision_tasks.data.formats.webdataset import read_shards
@@ -86,7 +87,9 @@ def find_objects(path: Path) -> dict[str, Found]:
         VisionTasksError: nothing is found, or semantic maps alone.
     """
     found = find_data(path)
-    return found if any(f.format != "masks" for f in found.values()) else find_data(path, "coco")
+    if any(f.format != "masks" for f in found.values()) or find_semantic(path) in OBJECT_LAYOUTS:
+        return found
+    return find_data(path, "coco")  # raises, with what a data set of objects would be
 
 
 def _located(named: Split, name: str) -> Split:

@@ -32,7 +32,7 @@ from vision_tasks.ops import run_lengths
 from vision_tasks.ops.masks import area, encode
 from vision_tasks.structures import Categories, Rle, Size
 
-_OBJECT_FILES = ("nuclei",)
+OBJECT_LAYOUTS = ("nuclei",)
 """Layouts with a file for each object."""
 _OWN_FORMATS = ("coco_panoptic", "coco_stuff")
 """Layouts that are formats of their own."""
@@ -63,7 +63,7 @@ def read_mask_images(found: Found, categories: Categories | None = None, *, extr
         raise VisionTasksError(f"{found.annotations}: no layout of masks is found there; see docs/semantic_data.md.")
     files = semantic_files(layout)
     split = found.part or "train"
-    if layout not in _OBJECT_FILES:
+    if layout not in OBJECT_LAYOUTS:
         return _from_common_folder(read_semantic(files, split, found.annotations, categories))
     return objects_of_files(_from_common_folder(read_semantic(files, split, found.annotations)), categories)
 
