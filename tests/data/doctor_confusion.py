@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.data import doctor_damage
 from tests.data.doctor_photos import PHOTOS, Damage, Photos, copied, on_train
+from vision_tasks.data import outlines
 from vision_tasks.data.doctor.diagnose import diagnose, splits_of
 from vision_tasks.data.doctor.findings import Diagnosis
 from vision_tasks.data.doctor.mending import Mending, mend
@@ -137,6 +138,13 @@ def difference(one: Records, other: Records) -> list[str]:
     out += [name for name in close if not np.allclose(getattr(one, name), getattr(other, name), 1e-6, 1e-4)]
     if one.categories.names != other.categories.names:
         out.append("categories")
+    outlined = [np.flatnonzero(records.shape_starts >= 0) for records in (one, other)]
+    shapes = [
+        outlines.extents(records.shape_bytes, records.shape_starts[at])
+        for records, at in zip((one, other), outlined, strict=True)
+    ]
+    if not np.array_equal(*outlined) or not np.array_equal(*shapes):
+        out.append("outlines")
     return out
 
 

@@ -28,7 +28,7 @@ _SIDE = 440
 _LARGEST = 8.0
 """Small objects are shown so many times larger at the most."""
 _MARGIN = 0.6
-_LEAST = 24.0
+_LEAST = 40.0
 _FAR = 1.5
 """Boxes that lie farther outside, in sides of the image, are not shown."""
 _MOST_OTHERS = 200
