@@ -92,6 +92,7 @@ def test_object_crops_are_crops_and_vary():
         ({"ObjectCrop": {"visible": 0}}, "visible is 0"),
         ({"LargeScaleJitter": {"sizes": 3}}, "did you mean 'size'"),
         ({"LargeScaleJiter": {}}, "did you mean 'LargeScaleJitter'"),
+        ({"Resize": {"height": 9, "width": 9, "mask_interpolation": 1}}, "labels do not blend"),
         ({"RandomRain": {"drop_size": 3}}, "RandomRain has no argument"),
     ],
 )

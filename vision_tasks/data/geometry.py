@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 
 from vision_tasks.ops import masks as mask_ops
 from vision_tasks.structures import Masks, Polygons, Rle, Size, Target
@@ -58,9 +59,10 @@ def move_target(target: Target, size: Size, points: MovePoints, bitmap: MoveBitm
     grown = quad_area / np.maximum(_shoelace(corners), 1e-9)
     factor = grown * _box_area(boxes) / np.maximum(_box_area(around), 1e-9)
 
+    rles = iter(_move_rles([shape for shape in shapes if isinstance(shape, dict)], bitmap))
     for i, shape in enumerate(shapes):
         if isinstance(shape, dict):
-            shapes[i], change, tight = _move_rle(shape, bitmap)
+            shapes[i], change, tight = next(rles)
         elif shape is not None:
             shapes[i], part, tight = _clip_polygons(outlines[i], size)
             change = grown[i] * part
@@ -75,7 +77,7 @@ def move_target(target: Target, size: Size, points: MovePoints, bitmap: MoveBitm
 def warp_target(target: Target, size: Size, bitmap: MoveBitmap) -> Target:
     """The truth after a transform that bends lines: every object is rasterised, moved, and its box fitted anew.
 
-    An object without a mask is moved as its box. Accuracy is a pixel. One full-size bitmap exists at a time.
+    An object without a mask is moved as its box. Accuracy is a pixel. Two or three full-size bitmaps exist at a time.
     """
     semantic = None if target.semantic is None else _move_semantic(target.semantic, bitmap)
     if target.boxes is None:
@@ -83,10 +85,11 @@ def warp_target(target: Target, size: Size, bitmap: MoveBitmap) -> Target:
     n, given = len(target.boxes), _shapes(target)
     shapes: list[Shape] = [None] * n
     boxes, factor = np.zeros((n, 4)), np.zeros(n)
-    for i, shape in enumerate(given):
-        solid: Polygons | Rle = [_corners(target.boxes[i : i + 1].numpy())[0]] if shape is None else shape
-        rle, factor[i], tight = _move_rle(mask_ops.to_rles(Masks(target.size, shapes=[solid]))[0], bitmap)
-        shapes[i] = None if shape is None else rle
+    corners = _corners(target.boxes.numpy())
+    solid: list[Shape] = [[corners[i]] if shape is None else shape for i, shape in enumerate(given)]
+    for i, moved in enumerate(_move_rles(mask_ops.to_rles(Masks(target.size, shapes=solid)), bitmap)):
+        rle, factor[i], tight = moved
+        shapes[i] = None if given[i] is None else rle
         if tight is not None:
             boxes[i] = tight
     return _rebuilt(target, size, boxes, shapes, factor, semantic)
@@ -163,13 +166,24 @@ def _rebuilt(
     )
 
 
-def _move_rle(rle: Rle, bitmap: MoveBitmap) -> tuple[Rle, float, np.ndarray | None]:
-    """The moved mask, by how much its area changed, and its tight box (None if nothing is left)."""
-    before = int(mask_ops.area([rle])[0])
-    moved = bitmap(mask_ops.decode([rle])[0].numpy().view(np.uint8))
-    after = mask_ops.encode(torch.from_numpy(moved)[None] > 0)
-    pixels = int(mask_ops.area(after)[0])
-    return after[0], pixels / max(before, 1), mask_ops.boxes(after)[0].numpy() if pixels else None
+def _move_rles(rles: list[Rle], bitmap: MoveBitmap) -> list[tuple[Rle, float, np.ndarray | None]]:
+    """Each moved mask, by how much its area changed, and its tight box (None if nothing is left).
+
+    Eight masks are moved as the bits of one bitmap, as whole pixels are all that is moved. Bitmaps of masks lie in
+    memory column by column, as pycocotools has them: to turn them costs more than to move them.
+    """
+    out: list[tuple[Rle, float, np.ndarray | None]] = []
+    for start in range(0, len(rles), 8):
+        some = rles[start : start + 8]
+        packed = np.zeros(some[0]["size"], dtype=np.uint8, order="F")
+        for bit, rle in enumerate(some):
+            packed |= coco_mask.decode(rle) << bit
+        moved = np.asfortranarray(bitmap(np.ascontiguousarray(packed)))
+        after: list[Rle] = [coco_mask.encode(np.asfortranarray((moved >> bit) & 1)) for bit in range(len(some))]
+        pixels, before = mask_ops.area(after).tolist(), mask_ops.area(some).tolist()
+        boxes = mask_ops.boxes(after).numpy()
+        out += [(after[i], pixels[i] / max(before[i], 1), boxes[i] if pixels[i] else None) for i in range(len(some))]
+    return out
 
 
 def _clip_polygons(polygons: Polygons, size: Size) -> tuple[Polygons, float, np.ndarray | None]:

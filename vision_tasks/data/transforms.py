@@ -198,6 +198,8 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
             f"transforms: {name}: border_mode {arguments['border_mode']} would mirror or repeat objects that then have "
             "no label; use 0 (one colour) or 1 (the border's colour)"
         )
+    if arguments.get("mask_interpolation", cv2.INTER_NEAREST) not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+        raise VisionTasksError(f"transforms: {name}: mask_interpolation must be 0 or 6 (nearest): labels do not blend")
     try:
         step = kind(**arguments)
     except (ValueError, TypeError) as error:
