@@ -187,3 +187,18 @@ def test_images_that_cannot_be_read_are_left_out_and_said(source: dict[str, Reco
     losses = write_data(source, tmp_path / "out", "webdataset")
     assert "1 × images that cannot be read" in losses.lines()[0]
     assert len(read_shards(tmp_path / "out/train")) == 29
+
+
+def test_data_tools_read_images_in_shards(source: dict[str, Records], shards: Path, tmp_path: Path) -> None:
+    from vision_tasks.data.operations.gathering import gather
+    from vision_tasks.visualize.browse import draw_record
+
+    packed = read_data(shards)["train"]
+    both = gather([packed.subset([1, 2]), source["train"].subset([3, 4])], [["a.png", "b.png"], ["c.png", "d.png"]])
+    write_data({"train": both.subset([2, 1])}, tmp_path / "both", "coco")
+    for name, row in (("c.png", 3), ("b.png", 2)):
+        written = (tmp_path / "both/images/train" / name).read_bytes()
+        assert written == source["train"].image_path(row).read_bytes()
+    picture, words, _ = draw_record(packed, 4)
+    assert "deep/x.png" in words
+    assert (picture == draw_record(source["train"], 4)[0]).all()

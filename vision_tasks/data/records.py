@@ -26,8 +26,8 @@ ARRAYS = (*_PER_IMAGE, "first", "name_ends", "names", *_PER_ANNOTATION, "shape_b
 class ImageArchive(Protocol):
     """Image files that lie in other files (`shards.ShardImages`)."""
 
-    def read(self, row: int) -> np.ndarray:
-        """(bytes,) uint8 of an image's file."""
+    def read(self, row: int) -> np.ndarray | None:
+        """(bytes,) uint8 of an image's file; None if this one is a file of its own."""
 
     def subset(self, rows: np.ndarray) -> ImageArchive:
         """Of these image rows, (R,) int64, alone."""

@@ -118,7 +118,7 @@ def draw_record(records: Records, row: int) -> tuple[Picture, str, bool]:
     """
     name = f"{records.file_name(row)}, image {records.image_ids[row]}"
     try:
-        image = displayed(read_image(records.image_path(row), records.size(row)))
+        image = displayed(read_image(records.image_path(row), records.size(row), data=records.image_data(row)))
         size: Size = (image.shape[0], image.shape[1])
         target = records.target(row, size)
         source = records.semantic

@@ -135,7 +135,8 @@ def look(file: File, pixel_limit: int = PIXEL_LIMIT) -> tuple[np.ndarray, str]:
     path = file.path if isinstance(file, Member) else file
     data = None
     try:
-        data = file.archive.read(0) if isinstance(file, Member) else file_bytes(path)
+        data = file.archive.read(0) if isinstance(file, Member) else None
+        data = file_bytes(path) if data is None else data
         facts["digest"] = hashlib.blake2b(data.data, digest_size=16).digest()
         _see(facts, data, path, pixel_limit)
     except ImageError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from vision_tasks.categories import Categories
 from vision_tasks.data.extras import Extras
 from vision_tasks.data.problems import Problems
-from vision_tasks.data.records import ARRAYS, Records
+from vision_tasks.data.records import ARRAYS, ImageArchive, Records
 from vision_tasks.data.semantic_source import SemanticSource, packed_names, unpacked
 from vision_tasks.structures import Size
 
@@ -47,6 +47,24 @@ class GatheredRecords(Records):
         found = super().subset(rows)
         assert isinstance(found, GatheredRecords)
         return dataclasses.replace(found, folder_of=self.folder_of[rows], own_names=self.own_names[rows])
+
+
+class GatheredImages:
+    """The images of several data sets of which some lie in archives (see `records.ImageArchive`).
+
+    Args:
+        parts: archives, None where images are files. part_of, row_in: (M,) int64 each: as in `GatheredMaps`.
+    """
+
+    def __init__(self, parts: Sequence[ImageArchive | None], part_of: np.ndarray, row_in: np.ndarray) -> None:
+        self.parts, self.part_of, self.row_in = tuple(parts), part_of, row_in
+
+    def read(self, row: int) -> np.ndarray | None:
+        part = self.parts[int(self.part_of[row])]
+        return None if part is None else part.read(int(self.row_in[row]))
+
+    def subset(self, rows: np.ndarray) -> GatheredImages:
+        return GatheredImages(self.parts, self.part_of[rows], self.row_in[rows])
 
 
 class GatheredMaps(SemanticSource):
@@ -113,6 +131,7 @@ def gather(parts: Sequence[Records], names: Sequence[Sequence[str]] | None = Non
         semantic=_maps(parts),
         has_boxes=any(part.has_boxes for part in parts),
         extras=_extras(parts),
+        archive=_archives(parts),
         folders=tuple(folders),
         folder_of=np.concatenate(folder_of),
         own_names=packed_names([name for _, _, own in places for name in own]),
@@ -222,9 +241,19 @@ def _arrays(parts: Sequence[Records]) -> dict[str, Any]:
 def _maps(parts: Sequence[Records]) -> GatheredMaps | None:
     if all(part.semantic is None for part in parts):
         return None
+    return GatheredMaps([part.semantic for part in parts], *_origins(parts))
+
+
+def _archives(parts: Sequence[Records]) -> GatheredImages | None:
+    if all(part.archive is None for part in parts):
+        return None
+    return GatheredImages([part.archive for part in parts], *_origins(parts))
+
+
+def _origins(parts: Sequence[Records]) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) part that each image is of, and (M,) its row there."""
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    row_in = np.concatenate([np.arange(len(part)) for part in parts])
-    return GatheredMaps([part.semantic for part in parts], part_of, row_in)
+    return part_of, np.concatenate([np.arange(len(part)) for part in parts])
 
 
 def _extras(parts: Sequence[Records]) -> Extras | None:

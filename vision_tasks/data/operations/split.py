@@ -150,7 +150,7 @@ def labels_of_map(records: Records, row: int) -> np.ndarray:
     assert records.semantic is not None
     try:
         size = records.size(row)
-        size = read_image(records.image_path(row)).shape[:2] if size is None else size
+        size = read_image(records.image_path(row), data=records.image_data(row)).shape[:2] if size is None else size
         values = records.semantic.read(row, (size[0], size[1]))
     except ImageError:
         return np.zeros(0, np.int64)

@@ -160,7 +160,7 @@ def _count_maps(records: Records, found: Statistics) -> None:
         try:
             size = records.size(row)
             if size is None:
-                height, width = read_image(records.image_path(row)).shape[:2]
+                height, width = read_image(records.image_path(row), data=records.image_data(row)).shape[:2]
                 size = (height, width)
                 measured[(width, height)] += 1
             values = source.read(row, size)

@@ -15,7 +15,7 @@ from vision_tasks.data.band_images import tiff_bands
 from vision_tasks.data.decoding import file_bytes, open_header
 from vision_tasks.data.formats.image_files import unique_stems
 from vision_tasks.data.image_errors import ImageError
-from vision_tasks.data.images import read_image
+from vision_tasks.data.images import read_bytes, read_image
 from vision_tasks.data.operations.tile import Counts, tile_records, tiles_of
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
@@ -123,7 +123,7 @@ def _sizes(records: Records) -> tuple[dict[int, Size], dict[str, str]]:
             sizes[row] = stated
             continue
         try:
-            height, width = read_image(records.image_path(row)).shape[:2]
+            height, width = read_image(records.image_path(row), data=records.image_data(row)).shape[:2]
             sizes[row] = (height, width)
         except ImageError as error:
             unreadable[records.file_name(row)] = str(error)
@@ -154,7 +154,7 @@ def _bands(path: Path) -> int:
 def _cut(records: Records, row: int, size: Size, tiles: list[tuple[Path, np.ndarray]]) -> None:
     """Read an image once and write these windows of it."""
     path = records.image_path(row)
-    data = file_bytes(path)
+    data = read_bytes(records, row)
     image = read_image(path, size, _channels(path, data), data=data)
     for target, (x1, y1, x2, y2) in tiles:
         target.parent.mkdir(parents=True, exist_ok=True)
