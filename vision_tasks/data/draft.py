@@ -153,13 +153,18 @@ class Draft:
         moved = self.moved[np.isin(self.row, rows)]
         self._take(self._records(self._base.problems).subset(rows), moved)
 
-    def relabel(self, labels: np.ndarray, categories: Categories) -> None:
-        """Other categories: each label becomes `labels[label]`, (K,) int64; annotations of label -1 go."""
+    def relabel(self, labels: np.ndarray, kept: Sequence[int], categories: Categories) -> None:
+        """Other categories: each label becomes `labels[label]`, (K,) int64; annotations of label -1 go.
+
+        Args:
+            kept: of each new category the old label that its other keys are of.
+        """
         new = labels[self.arrays["labels"]].astype(np.int32)
         self.arrays["labels"] = new
         self._own.add("labels")
         if self.extras is not None:
-            of = {int(labels[old]): keys for old, keys in reversed(self.extras.categories.items()) if labels[old] >= 0}
+            own = self.extras.categories
+            of = {label: own[old] for label, old in enumerate(kept) if old in own}
             self.extras = dataclasses.replace(self.extras, categories=of)
         self.categories = categories
         if (new < 0).any():

@@ -201,7 +201,7 @@ def merge_categories(draft: Draft, edits: Sequence[Edit]) -> None:
         entries[place] = entries[place] | {"name": edit["into"]}
         kept = [k for k in range(len(entries)) if k == place or k not in merged]
         labels = np.array([kept.index(place if k in merged else k) for k in range(len(entries))])
-        draft.relabel(labels, Categories.of([entries[k] for k in kept]))
+        draft.relabel(labels, kept, Categories.of([entries[k] for k in kept]))
 
 
 def drop_categories(draft: Draft, edits: Sequence[Edit]) -> None:
@@ -213,7 +213,7 @@ def drop_categories(draft: Draft, edits: Sequence[Edit]) -> None:
         raise EditError("no category would be left")
     labels = np.full(len(entries), -1)
     labels[kept] = np.arange(len(kept))
-    draft.relabel(labels, Categories.of([entries[k] for k in kept]))
+    draft.relabel(labels, kept, Categories.of([entries[k] for k in kept]))
 
 
 def _labels(categories: Categories, names: Sequence[str], absent: bool = False) -> list[int]:
