@@ -82,18 +82,15 @@ def test_every_transform_that_moves_or_hides_is_tested():
 
 
 def test_a_box_does_not_follow_edges_that_enclose_nothing():
-    """Of a bridge one pier lies at the left of the crop, and what joins them above it: the other pier is left."""
-    outline = np.float32([[10, 5], [100, 5], [100, 50], [60, 50], [60, 15], [20, 15], [20, 50], [10, 50]])
+    """Of a bracket open to the right, its back lies at the left of the crop and one arm above it: the other is left."""
+    outline = np.float32([[70, 10], [10, 10], [10, 60], [70, 60], [70, 50], [20, 50], [20, 20], [70, 20]])
     sample = Sample(
-        np.zeros((60, 110, 3), np.uint8),
-        Target(
-            1, (60, 110), torch.tensor([[10.0, 5, 100, 50]]), torch.tensor([0]), Masks((60, 110), shapes=[[outline]])
-        ),
+        np.zeros((70, 90, 3), np.uint8),
+        Target(1, (70, 90), torch.tensor([[10.0, 10, 70, 60]]), torch.tensor([0]), Masks((70, 90), shapes=[[outline]])),
         Request(0),
     )
-    crop = Transforms([{"Crop": {"x_min": 50, "y_min": 30, "x_max": 110, "y_max": 60, "p": 1}}])
-    after = crop(sample, np.random.default_rng(0)).target
-    assert after.boxes.tolist() == [[10, 0, 50, 20]]
+    crop = Transforms([{"Crop": {"x_min": 30, "y_min": 30, "x_max": 90, "y_max": 70, "p": 1}}])
+    assert crop(sample, np.random.default_rng(0)).target.boxes.tolist() == [[0, 20, 40, 30]]
 
 
 def check(name: str, sample: Sample, seed: int) -> None:
