@@ -22,7 +22,7 @@ from vision_tasks.data.records import Records
 CONVENTIONS = ("xyxy", "normalised", "YOLO's shares", "shares of corners", "swapped", "centred")
 _RESTORED = (
     *CONVENTIONS, "unreadable", "inverted", "empty", "outside", "beyond", "duplicated", "duplicated entries",
-    "whole image", "alike", "unused", "areas of boxes", "some areas",
+    "whole image", "alike", "areas of boxes", "some areas",
 )  # fmt: skip
 
 

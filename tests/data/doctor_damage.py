@@ -207,7 +207,7 @@ def no_objects(data: Coco) -> None:
 WITH_MASKS: dict[str, tuple[str, Damage]] = {
     "beside": ("mask_beside_box", beside),
     "crossing": ("mask_crossing", crossing),
-    "no mask": ("mask_empty", no_mask),
+    "no mask": ("mask_missing", no_mask),
     "flat mask": ("mask_empty", flat_mask),
     "empty runs": ("mask_empty", empty_runs),
     "areas of boxes": ("mask_area", areas),

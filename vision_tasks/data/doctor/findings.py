@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vision_tasks.data.doctor.kinds import KINDS, Kind, Severity
+
+_IDS = re.compile(r"\b(annotation|image) -?\d+|[ ()]")
 
 EXAMPLES = 12
 """So many are kept per finding: enough for a gallery."""
@@ -33,7 +36,9 @@ class Example:
         ids = [f"image {self.image_id}"] if self.image_id is not None else []
         ids += [f"annotation {self.annotation_id}"] if self.annotation_id is not None else []
         where = ", ".join(([self.file] if self.file else []) + ids)
-        return f"{where}: {self.detail}" if where and self.detail else where or self.detail
+        if not _IDS.sub("", self.detail):  # it says nothing but the place
+            return where or self.detail
+        return f"{where}: {self.detail}" if where else self.detail
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,13 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """That of its kind, or "breaks" where it is as frequent as that takes."""
+        """That of its kind, or a graver one where it is as frequent as that takes."""
         limit = self.kind.breaks_from
         if limit is not None and self.of and self.count >= limit * self.of:
             return "breaks"
+        limit = self.kind.hurts_from
+        if limit is not None and self.of and self.count >= limit * self.of:
+            return "hurts"
         return self.kind.severity
 
 

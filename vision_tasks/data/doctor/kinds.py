@@ -19,7 +19,7 @@ class Kind:
     Attributes:
         severity: see `Severity`. title: what is wrong, in the plural, as it follows a number.
         effect: what it does to training or to the metric. remedy: what to do.
-        breaks_from: from this share on it breaks training, whatever `severity` says; None: never.
+        breaks_from, hurts_from: from this share on it breaks training, or hurts, whatever `severity` says; None: never.
     """
 
     severity: Severity
@@ -27,6 +27,7 @@ class Kind:
     effect: str
     remedy: str
     breaks_from: float | None = None
+    hurts_from: float | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -94,10 +95,11 @@ KINDS: dict[str, Kind] = {
         "delete the repetitions: the patch does",
     ),
     "box_whole_image": Kind(
-        "hurts",
+        "note",
         "boxes cover their whole image",
         "often a placeholder of an annotation tool: the model learns to call every image an object",
         "look at them; delete those that are no objects",
+        hurts_from=0.02,
     ),
     "box_from_zero": Kind(
         "hurts",
@@ -123,6 +125,12 @@ KINDS: dict[str, Kind] = {
         "masks enclose no pixel",
         "the object has a box and no mask to learn",
         "delete these masks: the patch does",
+    ),
+    "mask_missing": Kind(
+        "note",
+        "annotations have no mask, where most others have one",
+        "their boxes are learned, and no mask",
+        "draw the masks, if they were forgotten",
     ),
     "mask_area": Kind(
         "hurts",
@@ -163,7 +171,7 @@ KINDS: dict[str, Kind] = {
         "note",
         "categories have no annotation",
         "the model has outputs that it never uses",
-        "leave them out: the patch does",
+        "leave them out of the file, unless their objects are still to come",
     ),
     "category_gaps": Kind(
         "note", "category ids have gaps", "none here; tools that take ids for labels fail", "nothing"

@@ -148,8 +148,8 @@ def _unused(splits: Mapping[str, Records], counts: Mapping[str, dict[str, int]])
     }
     if len(found) == len(counts[first]):
         return []  # nothing is annotated at all, which is no matter of categories
-    edits = [{"op": "drop_categories", "names": list(found), "why": "category_unused"}]
-    return _finding("category_unused", first, len(counts[first]), found, edits)
+    # No edit: whether a category is still to come, only people know.
+    return _finding("category_unused", first, len(counts[first]), found)
 
 
 def _frequencies(split: str, counts: Mapping[str, dict[str, int]], few: int) -> list[Finding]:

@@ -78,12 +78,13 @@ def check_empty(objects: Objects) -> list[Finding]:
         none &= ~np.isin(objects.records.annotation_ids, [i for i in known if i is not None])
 
     def detail(i: int) -> str:
-        if not outlines.has[i]:
-            return "it has no mask, most others have one"
         return "its run lengths hold no pixel" if outlines.runs[i] else "its points lie on one line"
 
     edits = [{"op": "drop_masks", "ids": objects.ids(np.flatnonzero(flat)), "why": "mask_empty"}] if flat.any() else []
-    return objects.finding("mask_empty", np.flatnonzero(flat | none), detail, edits=edits)
+    return [
+        *objects.finding("mask_empty", np.flatnonzero(flat), detail, of=int(outlines.has.sum()), edits=edits),
+        *objects.finding("mask_missing", np.flatnonzero(none), lambda i: "has no mask"),
+    ]
 
 
 def check_areas(objects: Objects) -> list[Finding]:
