@@ -152,18 +152,16 @@ def _rebuilt(
     semantic: torch.Tensor | None,
 ) -> Target:
     """The target with its objects moved, without those too small to see. `factor` (N,) scales the area."""
-    kept = torch.from_numpy(((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE).all(axis=1))
-    masks = None if target.masks is None else Masks(size, shapes=shapes)[kept]
-    return replace(
+    moved = replace(
         target,
         size=size,
-        boxes=torch.from_numpy(boxes.astype(np.float32))[kept],
-        labels=None if target.labels is None else target.labels[kept],
-        masks=masks,
-        area=None if target.area is None else (target.area * torch.from_numpy(factor).to(target.area.dtype))[kept],
-        is_crowd=None if target.is_crowd is None else target.is_crowd[kept],
+        boxes=torch.from_numpy(boxes.astype(np.float32)),
+        masks=None if target.masks is None else Masks(size, shapes=shapes),
+        area=None if target.area is None else target.area * torch.from_numpy(factor).to(target.area.dtype),
         semantic=semantic,
     )
+    kept = (boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(axis=1)
+    return moved if kept.all() else keep_rows(moved, torch.from_numpy(kept))
 
 
 def _move_rles(rles: list[Rle], bitmap: MoveBitmap) -> list[tuple[Rle, float, np.ndarray | None]]:
