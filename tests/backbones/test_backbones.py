@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ SMALL = (
     *("efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf", "convnext_tiny", "vgg11", "vgg11_bn", "densenet121"),
     *("squeezenet1_0", "squeezenet1_1", "resnet_narrow"),
 )
+# Others of a family tell little that its first does not.
+FURTHER = {"resnext50_32x4d", "mobilenet_v3_large", "efficientnet_v2_s", "regnet_x_400mf", "vgg11_bn", "squeezenet1_0"}
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in FURTHER else []) for name in SMALL]
 WITHOUT_NORM = ("convnext", "squeezenet", "vgg11 ", "vgg13 ", "vgg16 ", "vgg19 ")
 # Sides that halve downwards somewhere, and so cannot be told from the stride alone.
 ROUNDED_DOWN = ("convnext", "vgg", "densenet", "squeezenet")
@@ -46,7 +50,7 @@ def on_meta(name: str, norm: str = "batch", levels: tuple[str, ...] | None = Non
         return build_backbone(name, norm, levels).to("meta")
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EACH)
 def test_channels_and_strides_are_as_declared(name: str) -> None:
     backbone = on_meta(name)
     for size in ((64, 96), (75, 50)):
@@ -83,7 +87,7 @@ def test_the_larger_ones_are_built_alike(name: str) -> None:
         assert found.shape == (2, backbone.channels[level], 64 // stride, 96 // stride)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EACH)
 def test_no_parameter_goes_without_a_gradient(name: str) -> None:
     backbone = on_meta(name, levels=("C3", "C4")).train()
     maps = backbone(torch.zeros(2, 3, 64, 64, device="meta"))
@@ -191,16 +195,22 @@ def test_old_names_of_published_densenets() -> None:
     assert torch.equal(backbone.state_dict()[name], state[name])
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("norm", NORMS)
-def test_norms_are_what_was_asked_for(name: str, norm: str) -> None:
+@cache
+def first_norm(name: str) -> nn.BatchNorm2d | None:
+    """Of torchvision's own network."""
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         own = getattr(torchvision.models, name, torchvision.models.resnet18)()
+    return next((m for m in own.modules() if isinstance(m, nn.BatchNorm2d)), None)
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("norm", NORMS)
+def test_norms_are_what_was_asked_for(name: str, norm: str) -> None:
     ours = on_meta(name, norm)
     kinds = (nn.modules.batchnorm._BatchNorm, NORMS["frozen"])
     found = [m for m in ours.modules() if isinstance(m, kinds)]
     assert {type(m) for m in found} == ({NORMS[norm]} if has_norm(name) else set())
-    wanted = next((m for m in own.modules() if isinstance(m, nn.BatchNorm2d)), None)
+    wanted = first_norm(name)
     assert all(m.eps == wanted.eps and getattr(m, "momentum", wanted.momentum) == wanted.momentum for m in found)
 
 
@@ -212,7 +222,7 @@ def test_norm_eps_is_honoured() -> None:
             assert {m.eps for m in backbone.modules() if isinstance(m, NORMS[norm])} == {0.25}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("trainable", [0, 2, 5])
 def test_freezing_stops_the_first_stages_and_only_them(name: str, trainable: int) -> None:
     backbone = on_meta(name)

@@ -61,7 +61,9 @@ TORCHVISION: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("case", TORCHVISION)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case == "resnet50/16" else []) for case in TORCHVISION]
+)
 def test_the_maps_of_torchvisions_dilated_networks(case: str) -> None:
     name, stride = case.split("/")
     twin = shaken(TORCHVISION[case]())
@@ -155,8 +157,15 @@ def test_every_backbone_can_be_dilated_and_take_any_channels(name: str) -> None:
     assert not [key for key, p in backbone.named_parameters() if p.grad is None]
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "convnext_tiny", "csp_darknet_nano", "densenet121"])
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize(
+    ("channels", "name"),
+    [
+        *((channels, name) for channels in (1, 2, 6) for name in ("mobilenet_v2", "csp_darknet_nano")),
+        *((1, "convnext_tiny"), (2, "densenet121")),
+        *(pytest.param(channels, "convnext_tiny", marks=pytest.mark.slow) for channels in (2, 6)),
+        *(pytest.param(channels, "densenet121", marks=pytest.mark.slow) for channels in (1, 6)),
+    ],
+)
 def test_rgb_weights_serve_other_channels(name: str, channels: int) -> None:
     rgb = shaken(build_backbone(name, "frozen", ("C2",)))
     other = load(build_backbone(name, "frozen", ("C2",), in_channels=channels), rgb.state_dict())
@@ -190,8 +199,15 @@ def test_freezing_and_norms_are_as_before(norm: str) -> None:
     assert {n.split(".")[0] for n, p in backbone.named_parameters() if p.requires_grad} == {"layer3", "layer4"}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_050"])
-@pytest.mark.parametrize("stride", [16, 8])
+@pytest.mark.parametrize(
+    ("stride", "name"),
+    [
+        (8, "resnet18"),
+        (16, "mobilenetv2_050"),
+        pytest.param(16, "resnet18", marks=pytest.mark.slow),
+        pytest.param(8, "mobilenetv2_050", marks=pytest.mark.slow),
+    ],
+)
 def test_the_maps_of_timms_dilated_networks(name: str, stride: int) -> None:
     timm: Any = pytest.importorskip("timm")
     whole = shaken(timm.create_model(name, pretrained=False, output_stride=stride, in_chans=2))

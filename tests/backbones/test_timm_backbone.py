@@ -35,7 +35,7 @@ NODES = {
 
 
 @pytest.mark.parametrize("name", NODES)
-@pytest.mark.parametrize("norm", ["frozen", "batch", "sync"])
+@pytest.mark.parametrize("norm", ["frozen", *(pytest.param(n, marks=pytest.mark.slow) for n in ("batch", "sync"))])
 def test_weights_of_the_whole_network_give_its_maps(timm: Any, name: str, norm: str) -> None:
     torch.manual_seed(0)
     whole = timm.create_model(name, pretrained=False).eval()
@@ -81,7 +81,9 @@ def test_no_parameter_that_learns_goes_without_a_gradient(timm: Any, name: str) 
     assert not [n for n, p in backbone.named_parameters() if p.requires_grad and p.grad is None]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "xception41"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", pytest.param("xception41", marks=pytest.mark.slow)]
+)
 def test_freezing_stops_the_first_stages_and_only_them(timm: Any, name: str) -> None:
     backbone = build_backbone(f"timm/{name}", "batch", ("C2", "C3", "C4", "C5"))
     backbone.freeze(2)

@@ -88,7 +88,7 @@ def test_every_batch_is_another_and_the_global_state_is_of_no_matter(records, ex
     assert epochs(loaders(records, 0)) == expected
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))])
 def test_forked_workers_give_the_same_bytes(records, expected, workers):
     assert epochs(loaders(records, workers, "fork")) == expected
 
@@ -127,7 +127,7 @@ def trainer(folder: Path, *callbacks: lightning.Callback) -> lightning.Trainer:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("stop_at", [2, 7])
+@pytest.mark.parametrize("stop_at", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_resumed_run_sees_the_bytes_that_would_have_come(records, expected, tmp_path, stop_at):
     saving = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
     before = Witness(stop_at)

@@ -60,7 +60,7 @@ def test_images_of_another_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DATA, reason="VISION_TASKS_DATA is not set")
-@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("masks", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_wrong_sizes_explain_boxes_that_lie_elsewhere(masks: bool, tmp_path: Path) -> None:
     """With height and width exchanged, boxes leave their images just as if x and y were: the files tell which it is."""
     data = balloons() if masks else without_masks(balloons())
@@ -126,7 +126,7 @@ def test_every_kind_is_told_in_full() -> None:
 numbers = st.sampled_from([0, -1, 1e-9, 3.5, 400, 1e8, 1e300, -1e308, 2**53])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     damages=st.lists(st.sampled_from(sorted({**ANYWHERE, **WITH_MASKS})), max_size=3, unique=True),
     boxes=st.lists(st.lists(numbers, min_size=4, max_size=4), max_size=6),

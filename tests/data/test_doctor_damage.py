@@ -19,8 +19,10 @@ SETS: dict[str, Callable[[], Coco]] = {
 }
 if DATA:
     SETS |= {"balloons": balloons, "balloons without masks": lambda: without_masks(balloons())}
+# Every damage is done to scenes with masks and to real boxes without them.
+FURTHER = ("scenes without masks", "balloons")
 CASES = [
-    pytest.param(make, *case, id=f"{name}: {what}")
+    pytest.param(make, *case, id=f"{name}: {what}", marks=[pytest.mark.slow] if name in FURTHER else [])
     for name, make in SETS.items()
     for what, case in (ANYWHERE if "without" in name else ANYWHERE | WITH_MASKS).items()
 ]
@@ -55,7 +57,9 @@ def test_damage_is_the_first_finding(
 
 
 @pytest.mark.parametrize("name", [n for n, (c, _) in ANYWHERE.items() if c.startswith("boxes_")])
-@pytest.mark.parametrize("make", SETS.values(), ids=SETS)
+@pytest.mark.parametrize(
+    "make", [pytest.param(m, id=n, marks=[pytest.mark.slow] if n in FURTHER else []) for n, m in SETS.items()]
+)
 def test_forms_are_mended_by_their_edits(make: Callable[[], Coco], name: str, tmp_path: Path) -> None:
     """The edits give the boxes back, also where two forms were combined."""
     data = make()

@@ -124,8 +124,17 @@ def check_paint(
     return offsets
 
 
-@pytest.mark.parametrize(("form", "dtype"), [("polygon", np.uint8), ("rle", np.uint8), ("polygon", np.uint16)])
-@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize(
+    ("form", "dtype", "turned"),
+    [
+        ("polygon", np.uint8, True),
+        ("polygon", np.uint8, False),
+        ("rle", np.uint8, True),
+        ("polygon", np.uint16, True),
+        pytest.param("rle", np.uint8, False, marks=pytest.mark.slow),
+        pytest.param("polygon", np.uint16, False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_mosaic_keeps_labels_on_the_paint(form, dtype, turned):
     offsets = []
     for seed, scale in enumerate((0.4, 1.0, 1.6, 2.0) * 3):

@@ -23,7 +23,7 @@ from vision_tasks.structures import Masks, Target
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 # How often hypothesis draws; many times more in the slow tests.
-QUICK = settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(
     max_examples=120,
     deadline=None,
@@ -152,7 +152,7 @@ def images_of(name: str) -> st.SearchStrategy:
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_combined_images_keep_their_labels(name):
-    @settings(QUICK, max_examples=15)
+    @settings(QUICK, max_examples=8)
     @given(images_of(name), st.data(), SEEDS)
     def holds(images: list[Sample], data: st.DataObject, seed: int) -> None:
         check_combination(name, images, data.draw(st.integers(0, len(images) - 1)), seed)

@@ -221,3 +221,14 @@ def test_sizes_that_are_lies_take_no_memory(tmp_path: Path) -> None:
     for form, what in (("coco_panoptic", "left out"), ("masks", "left out"), ("yolo", "without their objects")):
         losses = write_data(records, tmp_path / form, form, "none").lines()
         assert any(line.startswith("1 × ") and what in line for line in losses), form
+
+
+def test_maps_are_no_images(tmp_path: Path) -> None:
+    root = put(tmp_path / "a" / "set", np.full((4, 6), 1), [{"id": 1, "category_id": 1}])
+    (root / "a.png").unlink()
+    with pytest.raises(VisionTasksError, match="in none of these folders"):
+        find_panoptic(root)
+    (root / "images" / "train").mkdir(parents=True)
+    Image.new("RGB", (6, 4)).save(root / "images" / "train" / "a.png")
+    found = find_panoptic(root)["train"]
+    assert found.images == root / "images" / "train"

@@ -17,10 +17,12 @@ from vision_tasks.errors import VisionTasksError
 # pycocotools 2.0.x under NumPy 2: its own affair.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+MADE = {"train": 12, "val": 3, "seed": 3}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return scenes.generate_scenes(tmp_path_factory.mktemp("made") / "scenes", train=30, val=6, seed=3)
+    return scenes.generate_scenes(tmp_path_factory.mktemp("made") / "scenes", **MADE)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -34,8 +36,8 @@ def coco(folder):
 
 
 def test_layout(folder):
-    assert len(list((folder / "images" / "train").glob("*.jpg"))) == 30
-    assert len(list((folder / "semantic" / "val").glob("*.png"))) == 6
+    assert len(list((folder / "images" / "train").glob("*.jpg"))) == MADE["train"]
+    assert len(list((folder / "semantic" / "val").glob("*.png"))) == MADE["val"]
     listed = json.loads((folder / "semantic" / "categories.json").read_text())["categories"]
     assert {c["name"]: c["id"] for c in listed} == scenes.SEMANTIC
     for split in ("train", "val"):
@@ -46,7 +48,7 @@ def test_layout(folder):
 
 
 def test_same_every_time(folder, tmp_path):
-    again = scenes.generate_scenes(tmp_path / "scenes", train=30, val=6, seed=3)
+    again = scenes.generate_scenes(tmp_path / "scenes", **MADE)
     assert digest(again) == digest(folder)
     first, other = scenes.make_scene((96, 128), (0, 0, 1)), scenes.make_scene((96, 128), (1, 0, 1))
     np.testing.assert_array_equal(first.image, scenes.make_scene((96, 128), (0, 0, 1)).image)
@@ -91,7 +93,7 @@ def test_has_what_dirty_life_has():
 
 def test_used_again_and_only_replaced_if_ours(folder, tmp_path):
     before = (folder / "scenes.json").stat().st_mtime_ns
-    assert scenes.generate_scenes(folder, train=30, val=6, seed=3) == folder
+    assert scenes.generate_scenes(folder, **MADE) == folder
     assert (folder / "scenes.json").stat().st_mtime_ns == before
 
     small = scenes.generate_scenes(tmp_path / "d", train=1, val=0, sizes=[(40, 50)])

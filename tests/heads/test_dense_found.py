@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,14 +26,18 @@ def entries(found: Found) -> dict[tuple[int, int], float]:
     return dict(zip(zip(found.rows.tolist(), found.labels.tolist(), strict=True), found.scores.tolist(), strict=True))
 
 
+@cache
+def head_of(name: str) -> Any:
+    model = vt.create_model(name, ["a", "b", "c"], columns=(1, 5, 4), outputs=9, **MODELS[name])
+    return model.heads["objects"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("name", MODELS)
 def test_found_is_what_the_scores_say(name: str, threshold: float, dtype: torch.dtype) -> None:
-    model = vt.create_model(
-        name, ["a", "b", "c"], columns=(1, 5, 4), outputs=9, score_threshold=threshold, **MODELS[name]
-    )
-    head: Any = model.heads["objects"]
+    head = head_of(name)
+    head.rule = dataclasses.replace(head.rule, score_threshold=threshold)
     generator = torch.Generator().manual_seed(1)
     logits = (3 * torch.randn(203, 9, generator=generator)).to(dtype)
     quality: Tensor | None = (3 * torch.randn(203, 1, generator=generator)).to(dtype)

@@ -55,8 +55,14 @@ def losses(model: VisionModel, targets: list[Target]) -> dict[str, Tensor]:
     return model.train().losses(model.preprocess(images, targets))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] if kind == "v2" and name != "ordinary" else [])
+        for name in BATCHES
+        for kind in KINDS
+    ],
+)
 def test_losses_are_finite_and_every_parameter_gets_a_gradient(kind: str, name: str) -> None:
     model = tiny(kind, rois_per_image=64)
     found = losses(model, [with_masks(t) for t in BATCHES[name]])

@@ -48,8 +48,14 @@ def losses(which: str, targets: list[Target], **options: Any) -> tuple[VisionMod
     return model, model.losses(model.preprocess(pictures(len(targets)), targets))
 
 
-@pytest.mark.parametrize("which", MODELS)
-@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        pytest.param(name, which, marks=[pytest.mark.slow] if which == "retinanet v2" and name != "ordinary" else [])
+        for name in BATCHES
+        for which in MODELS
+    ],
+)
 def test_losses_are_finite_and_every_parameter_gets_a_gradient(which: str, name: str) -> None:
     # A parameter without one stops training on several processes.
     model, found = losses(which, BATCHES[name])

@@ -112,7 +112,7 @@ def test_what_finds_nothing_says_so() -> None:
 
 def test_images_of_several_sizes_in_turn_and_together() -> None:
     """Weights are laid out for each size of map; no size may get those of another."""
-    model = lively("mask_rcnn")
+    model = lively("faster_rcnn")
     ready = prepare(model, "exact", CPU)
     pictures = [picture(*size) for size in ((90, 120), (64, 64), (120, 70), (90, 120))]
     for image in pictures:

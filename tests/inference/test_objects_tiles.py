@@ -123,7 +123,13 @@ def test_one_plain_look_is_what_the_model_says() -> None:
         assert (got.masks is None) == (expected.masks is None)
 
 
-@pytest.mark.parametrize("name", sorted(TINY))
+# Networks whose heads are others' heads, with more of the same.
+FURTHER = ("cascade_rcnn", "faster_rcnn_v2", "mask_rcnn_v2", "retinanet_v2", "ssd")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in FURTHER else []) for name in sorted(TINY)]
+)
 def test_every_model_takes_all_looks(name: str) -> None:
     builder, options = TINY[name]
     torch.manual_seed(0)
