@@ -207,7 +207,7 @@ def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
 def images_below(file: Path, folder: Path) -> Path:
     """The folder, or the one in it, that holds most of the first files that an annotation file names."""
     names = [n for n in first_names(file, url_parts=2) if not escapes(n)] if file.is_file() else []
-    candidates = [folder, *_folders(folder)]
+    candidates = [folder, *(f for f in _folders(folder) if not _is_of_masks(f))]
     held = [sum((candidate / name).is_file() for name in names) for candidate in candidates]
     return candidates[held.index(max(held))]
 
@@ -220,8 +220,14 @@ def _candidates(file: Path, top: Path) -> Iterator[Path]:
     for folder in above:
         yield folder
         own = [f for f in _folders(folder) if f not in above]
-        below += own + [inner for f in own for inner in _folders(f)]
+        below += [f for outer in own for f in (outer, *_folders(outer)) if not _is_of_masks(f)]
     yield from sorted(below, key=lambda f: split_of(f / "x", f) != split)
+
+
+def _is_of_masks(folder: Path) -> bool:
+    """Whether the PNG of a panoptic file lie here: they are often called like the images, but are not those."""
+    file = folder.with_name(f"{folder.name}.json")
+    return file.is_file() and looks_like_panoptic(file)
 
 
 def _folders(folder: Path) -> list[Path]:
