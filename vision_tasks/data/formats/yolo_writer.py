@@ -14,6 +14,7 @@ from vision_tasks.data.formats.image_files import place_images, unique_names, un
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.formats.mask_images import size_of
 from vision_tasks.data.formats.rings import single_outline
+from vision_tasks.data.formats.upright import stored_turns, turned_points
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.outlines import extents
 from vision_tasks.data.progress import counted
@@ -28,6 +29,8 @@ _EMPTY = "objects whose mask has no pixel: left out"
 _RUNS = "run-length masks: written as outlines along the edges of their pixels, which cover the same ones"
 _UNREADABLE = "boxes that are no four numbers: left out"
 _BEYOND = "boxes or outlines that reach beyond their image: written so, but some tools leave out such images"
+_TURNED = "images that EXIF turns: their objects are turned along, as tools of YOLO read images upright"
+_MIRRORED = "images that EXIF mirrors or turns upside down: objects stay on the stored pixels, which other tools turn"
 _SIZELESS = "images whose size nothing tells, or that are too large: without their objects"
 
 
@@ -63,13 +66,14 @@ def _write_split(
     losses.add("images that share a name up to the ending, or lie in folders called images: renamed", changed)
     place_images(records, folder / "images" / split, images, losses, names)
     made: set[Path] = set()
-    for row, stem in enumerate(counted(stems, "writing YOLO labels")):
+    turns = stored_turns(records)
+    for row, (stem, turn) in enumerate(zip(counted(stems, "writing YOLO labels"), turns, strict=True)):
         target = folder / "labels" / split / f"{stem}.txt"
         if target.parent not in made:
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(target.parent)
         # An empty file says that somebody looked and found nothing.
-        target.write_text("".join(_lines(records, row, as_outlines, losses)), encoding="utf-8")
+        target.write_text("".join(_lines(records, row, turn, as_outlines, losses)), encoding="utf-8")
 
 
 def _without_images(stems: list[str]) -> list[str]:
@@ -83,7 +87,7 @@ def _without_images(stems: list[str]) -> list[str]:
     return ["/".join([*(f"{p}_" if p.lower() == "images" else p for p in own[:-1]), own[-1]]) for own in parts]
 
 
-def _lines(records: Records, row: int, as_outlines: bool, losses: Losses) -> list[str]:
+def _lines(records: Records, row: int, turn: int | None, as_outlines: bool, losses: Losses) -> list[str]:
     start, end = int(records.first[row]), int(records.first[row + 1])
     if start == end:
         return []
@@ -91,12 +95,17 @@ def _lines(records: Records, row: int, as_outlines: bool, losses: Losses) -> lis
     if size is None:
         losses.add(_SIZELESS, [records.file_name(row)])
         return []
+    if turn is not None:
+        losses.add(_TURNED if turn > 4 else _MIRRORED, [records.file_name(row)])
+        # Our own reader, too, leaves those alone: it knows images by their size.
+        turn = turn if turn > 4 else None
     lines, beyond = [], 0
     for index in range(start, end):
         if records.is_crowd[index]:
             losses.add(_CROWDS, [f"annotation {records.annotation_ids[index]}"])
             continue
-        shares = _outline(records, index, size, losses) if as_outlines else _box(records.boxes[index], size)
+        box = records.boxes[index]
+        shares = _outline(records, index, size, turn, losses) if as_outlines else _box(box, size, turn)
         if shares is None:
             if not as_outlines:
                 losses.add(_UNREADABLE, [f"annotation {records.annotation_ids[index]}"])
@@ -107,15 +116,19 @@ def _lines(records: Records, row: int, as_outlines: bool, losses: Losses) -> lis
     return lines
 
 
-def _box(box: np.ndarray, size: Size) -> Sequence[float] | None:
+def _box(box: np.ndarray, size: Size, turn: int | None) -> Sequence[float] | None:
     """Center x, center y, width, height as shares."""
     if not np.isfinite(box).all():
         return None
     x, y, w, h = box.tolist()
+    if turn is not None:
+        ((x1, y1), (x2, y2)), size = turned_points(np.array([[x, y], [x + w, y + h]]), turn, size)
+        w, h = (h, w)  # kept, with their sign
+        x, y = (x1 + x2 - w) / 2, (y1 + y2 - h) / 2
     return (x + w / 2) / size[1], (y + h / 2) / size[0], w / size[1], h / size[0]
 
 
-def _outline(records: Records, index: int, size: Size, losses: Losses) -> Sequence[float] | None:
+def _outline(records: Records, index: int, size: Size, turn: int | None, losses: Losses) -> Sequence[float] | None:
     shape = records.segmentation(index)
     assert shape is not None
     where = f"annotation {records.annotation_ids[index]}"
@@ -126,6 +139,8 @@ def _outline(records: Records, index: int, size: Size, losses: Losses) -> Sequen
     losses.add(_RUNS, [where] * isinstance(shape, dict))
     losses.add(_PARTS, [where] * (parts > 1))
     losses.add(_HOLES, [where] * (holes > 0))
+    if turn is not None:
+        points, size = turned_points(points, turn, size)
     shares: list[float] = (points.astype(np.float64) / (size[1], size[0])).reshape(-1).tolist()
     return shares
 
