@@ -35,7 +35,7 @@ def semantic_model(categories: list, **options: object) -> VisionModel:
     """Random weights that show every category somewhere."""
     torch.manual_seed(0)
     model = vt.create_model("unet", categories, backbone="unet_16", **options).eval()
-    images = torch.from_numpy(np.stack([picture(64, 96, i) for i in range(4)])).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.stack([picture(32, 48, i) for i in range(4)])).permute(0, 3, 1, 2)
     images = images[:, [0, 1, 2, 0][: int(options.get("in_channels", 3))]]
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
@@ -43,9 +43,9 @@ def semantic_model(categories: list, **options: object) -> VisionModel:
     seen = model.preprocess(list(images)).images
     model.train().features(seen)
     head = model.heads["semantic"]
-    head.logits(model.features(seen), (64, 96))
+    head.logits(model.features(seen), (32, 48))
     model.eval()
-    logits = head.logits(model.features(seen), (64, 96))
+    logits = head.logits(model.features(seen), (32, 48))
     (bias,) = [p for n, p in head.decoder.named_parameters() if n.endswith("bias") and len(p) == logits.shape[1]][-1:]
     bias -= logits.mean(dim=(0, 2, 3))
     return model
@@ -275,6 +275,11 @@ def test_a_model_of_objects_takes_looks_as_well(predict, tmp_path: Path) -> None
     assert not np.array_equal(found.scores, once.scores)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(semantic_model(ROAD), tmp_path_factory.mktemp("checkpoint"))[0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -286,8 +291,7 @@ def test_a_model_of_objects_takes_looks_as_well(predict, tmp_path: Path) -> None
         (("--tile", 0), "greater than or equal to 1"),
     ],
 )
-def test_bad_looks(options: tuple, message: str, predict, tmp_path: Path) -> None:
-    checkpoint, _ = saved(semantic_model(ROAD), tmp_path)
+def test_bad_looks(options: tuple, message: str, predict, checkpoint: Path, tmp_path: Path) -> None:
     (path,) = make_images(tmp_path, "a.png")
     done = predict(checkpoint, path, "--out", tmp_path / "out", *options)
     assert done.code == 2

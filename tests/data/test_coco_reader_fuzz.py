@@ -21,7 +21,7 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.ops import run_lengths
 
 SETTINGS = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 RLE = coco_mask.encode(np.asfortranarray(np.eye(20, 30), np.uint8))
 GOOD: dict[str, Any] = {

@@ -252,7 +252,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_values_end_in_records_or_a_clear_error(tmp_path: Path, data: st.DataObject) -> None:
     one = shape("mask", (2, 2), (10, 7), mask=png(np.ones((6, 9), bool)), group_id=1)

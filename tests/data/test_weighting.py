@@ -114,11 +114,23 @@ def test_weights_of_a_file(tmp_path):
         ('{"0.jpg": true}', "number from 0"),
         ("[1]", "not a list"),
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"0.jpg": 1' + "0" * 400 + "}", "'0.jpg' is 1000.* number from 0"),
+        ('{"0.jpg": NaN}', "number from 0"),
         ('{"0.jpg": 0, "1.jpg": 0, "2.jpg": 0, "3.jpg": 0}', "all weights are 0"),
     ):
         path.write_text(content)
         with pytest.raises(VisionTasksError, match=words):
             file_rates(records, path)
+    path.write_text('{"0.jpg": 1e308, "1.jpg": 1e308, "2.jpg": 1e308}')
+    np.testing.assert_allclose(file_rates(records, path), [4 / 3, 4 / 3, 4 / 3, 0], atol=1e-300)
+
+
+def test_a_name_of_images_in_two_data_sets_is_refused(tmp_path):
+    records = join([records_of([[0]]), records_of([[0]])])
+    (tmp_path / "w.json").write_text('{"part/0.jpg": 2}')
+    with pytest.raises(VisionTasksError, match="names 2 images"):
+        file_rates(records, tmp_path / "w.json")
 
 
 def test_the_recipe_chooses(tmp_path):

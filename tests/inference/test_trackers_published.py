@@ -62,9 +62,9 @@ def test_of_a_crowd(name: str, seed: int, published: Summary) -> None:
 @pytest.mark.parametrize(
     ("name", "published"),
     [
-        ("sort", (27911, 150, "50fb5966eb9d25aa")),
+        pytest.param("sort", (27911, 150, "50fb5966eb9d25aa"), marks=pytest.mark.slow),
         ("bytetrack", (27840, 101, "b99d830f2bdda83e")),
-        ("ocsort", (27314, 103, "a43d48e0023a0909")),
+        pytest.param("ocsort", (27314, 103, "a43d48e0023a0909"), marks=pytest.mark.slow),
     ],
 )
 def test_of_all_frames_of_mot17_04(name: str, published: Summary, real_data: Path) -> None:

@@ -148,7 +148,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in kinds}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), kind=st.integers(0, 4), cut=st.booleans(), flips=st.sampled_from([0, 1, 5, 100]))
 def test_any_bytes_end_well(
     clips: dict[str, bytes], tmp_path: Path, seed: int, kind: int, cut: bool, flips: int

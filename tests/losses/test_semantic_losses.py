@@ -151,6 +151,7 @@ def test_cross_entropy_of_layers_is_the_mean_over_what_is_annotated() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_equal_differences(name: str, kind: str) -> None:
     logits, target = maps(kind, images=2)
+    logits, target = logits[..., :4, :5].clone(), target[..., :4, :5]
     logits.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ours(name, x, target), logits)
     if name in ("dice", "jaccard", "tversky", "lovasz"):

@@ -51,7 +51,14 @@ def ident(row: Row) -> str:
     return " ".join([row.model, *map(str, row.options.values())])
 
 
-@pytest.mark.parametrize("row", MEASURED, ids=ident)
+# The first of each model; the others are slow.
+FIRST = {id(row) for row in {row.model: row for row in reversed(MEASURED)}.values()}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(r, id=ident(r), marks=[] if id(r) in FIRST else [pytest.mark.slow]) for r in MEASURED],
+)
 def test_parameters_are_those_of_the_model_that_is_built(row: Row, tool: ModuleType) -> None:
     counts = {}
     for norm in ("batch", "frozen"):

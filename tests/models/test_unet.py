@@ -51,8 +51,15 @@ def logits(model: VisionModel, images: Tensor) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize(
+    ("channels", "backbone"),
+    [
+        (3, "resnet18"),
+        (1, "mobilenet_v2"),
+        pytest.param(1, "resnet18", marks=pytest.mark.slow),
+        pytest.param(3, "mobilenet_v2", marks=pytest.mark.slow),
+    ],
+)
 def test_the_weights_of_a_peer_give_its_logits(backbone: str, channels: int) -> None:
     torch.manual_seed(0)
     theirs = shaken(smp.Unet(backbone, encoder_weights=None, classes=3, in_channels=channels))

@@ -71,7 +71,7 @@ polygon = st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=8).ma
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     polygons=st.lists(polygon, min_size=1, max_size=3),
     xs=st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted),
@@ -86,7 +86,7 @@ def test_a_window_is_cut_from_the_full_rendering(polygons, xs, ys):
     assert np.array_equal(part[1], part[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     points=st.lists(st.tuples(*[st.integers(-150, 550)] * 2), min_size=3, max_size=8),
     xs=st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted),
@@ -175,7 +175,7 @@ def test_areas_of_more_masks_than_a_byte_counts():
     assert ops.boxes(rles).shape == (300, 4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     share=st.sampled_from([0, 0.02, 0.5, 0.98, 1]),
@@ -198,7 +198,7 @@ def test_runs_of_a_window_and_back(size, share, seed, data):
 
 
 @given(st.lists(st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=9), max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_compressed_runs_are_pycocotools(runs):
     """Of any lengths that pycocotools can write: its buffer is short where all need six letters."""
     expected = [coco_mask.frPyObjects({"size": [1, 1], "counts": r}, 1, 1)["counts"] for r in runs]

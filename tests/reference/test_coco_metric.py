@@ -28,7 +28,7 @@ def assert_equal(
     assert found == pytest.approx(numbers(expected), rel=0, abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", [*range(40), *(pytest.param(n, marks=pytest.mark.slow) for n in range(40, 100))])
 def test_random_data_sets(tmp_path, seed):
     assert_equal(tmp_path, *random_dataset(seed))
 
@@ -41,7 +41,7 @@ def test_more_than_100_detections_in_a_category(tmp_path, seed):
     assert_equal(tmp_path, gt, results)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(n, marks=pytest.mark.slow) for n in range(12, 30))])
 def test_masks(tmp_path, seed):
     gt, results = with_masks(*random_dataset(seed), seed)
     assert_equal(tmp_path, gt, results, "segm")  # area of the box, as the rows hold boxes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,15 @@ def test_a_model_of_objects_is_told_of_maps(tmp_path: Path) -> None:
         read_splits(DataConfig(path=tmp_path), ("objects",))
 
 
-def test_one_mask_file_per_object_gives_objects(real_data: Path) -> None:
-    train, val = read_splits(DataConfig(path=real_data / "dsb2018_nuclei"), ("objects",))
+@pytest.mark.parametrize("images", [8, pytest.param(34, marks=pytest.mark.slow)])
+def test_one_mask_file_per_object_gives_objects(real_data: Path, tmp_path: Path, images: int) -> None:
+    for folder in sorted((real_data / "dsb2018_nuclei" / "stage1_train").iterdir())[:images]:
+        shutil.copytree(folder, tmp_path / "stage1_train" / folder.name)
+    train, val = read_splits(DataConfig(path=tmp_path), ("objects",))
     assert val is not None
-    assert len(train) + len(val) == 34
+    assert len(train) + len(val) == images
     assert train.has_shapes
-    files = list((real_data / "dsb2018_nuclei").glob("stage1_train/*/masks/*.png"))
+    files = list(tmp_path.glob("stage1_train/*/masks/*.png"))
     assert len(train.labels) + len(val.labels) == len(files)
 
 
