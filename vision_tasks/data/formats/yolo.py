@@ -67,17 +67,23 @@ def find_yolo(path: Path) -> dict[str, Found]:
     return found
 
 
+_DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "obj.data")
+"""What the field calls descriptions of a data set; the first counts if there are several."""
+
+
 def _description(folder: Path) -> Description | None:
     """What the one description in a folder says; data.yaml if there are several."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".yaml", ".yml", ".data") and p.is_file())
-    for name in ("data.yaml", "data.yml", "dataset.yaml", "obj.data"):
+    for name in reversed(_DESCRIPTIONS):
         files.sort(key=lambda p, name=name: p.name != name)  # type: ignore[misc]
     found = []
     for file in files:
         try:
             own = describe(file)
-        except VisionTasksError:  # other YAML files may be anything
-            continue
+        except VisionTasksError:
+            if file.name in _DESCRIPTIONS and not found:
+                raise
+            continue  # other YAML files may be anything
         if own is not None:
             found.append(own)
     if len(found) > 1 and found[0].file.stem not in ("data", "dataset", "obj"):
