@@ -36,8 +36,10 @@ class LargeScaleJitter:
         scale: tuple[float, float] | list[float] = (0.1, 2.0),
         p: float = 1.0,
     ) -> None:
-        sides = () if size is None else (size, size) if isinstance(size, int) else tuple(size)
-        if len(sides) not in (0, 2) or not all(isinstance(s, int) and 1 <= s <= 16384 for s in sides):
+        sides: tuple[int, ...] = ()
+        if size is not None:
+            sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+        if len(sides) not in (0, 2) or not all(type(s) is int and 1 <= s <= 16384 for s in sides):
             raise VisionTasksError(f"transforms: LargeScaleJitter: size is {size}, but must be pixels, [height, width]")
         if len(scale) != 2 or not 0.01 <= scale[0] <= scale[1] <= 100:
             raise VisionTasksError(

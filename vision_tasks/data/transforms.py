@@ -12,6 +12,7 @@ import difflib
 import inspect
 import os
 import random as python_random
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -47,6 +48,8 @@ _MOVES: dict[str, float | None] = {
 }
 # Lines do not stay straight under these, and their key points are approximate: labels go through as bitmaps.
 _WARPS = ("ElasticTransform", "GridDistortion", "OpticalDistortion", "ThinPlateSpline", "GridElasticDeform")
+# Those of `_MOVES` that leave the size as it is, or exchange the sides.
+_KEEPING = ("HorizontalFlip", "VerticalFlip", "Affine", "Rotate", "Perspective")
 _NEED_BOXES = ("RandomSizedBBoxSafeCrop", "BBoxSafeRandomCrop", "AtLeastOneBBoxRandomCrop")
 # What changes pixels only. Normalising belongs to the model; others need reference images.
 _NO_PIXELS = ("Normalize", "ToFloat", "FromFloat", "ToRGB", "FDA", "HistogramMatching", "PixelDistributionAdaptation",
@@ -70,6 +73,10 @@ OWN: dict[str, Any] = {
 """Beside Albumentations' names, these may be used in a configuration."""
 TRANSFORMS = (*_MOVES, *_WARPS, *_PIXELS, *_HOLES, *OWN)
 """Names that may be used in a configuration."""
+
+
+_TINY = 8
+"""Images with a side shorter than this stay as they are where a transform cannot do with them."""
 
 
 class Transforms:
@@ -99,6 +106,30 @@ class Transforms:
         for step in self.steps:
             _check_takes(step, channels)
 
+    def check_sizes(self, widths: np.ndarray, heights: np.ndarray) -> None:
+        """Find crops that are larger than some image before training meets that image.
+
+        Args:
+            widths, heights: (M,) pixels of the images as they come, 0 where unknown.
+
+        Raises:
+            VisionTasksError: such a crop, with how many images are too small and what to do.
+        """
+        known = (widths > 0) & (heights > 0)
+        for step in self.steps:
+            name = type(step).__name__
+            if name in ("RandomCrop", "CenterCrop") and not step.pad_if_needed:
+                small = known & ((widths < step.width) | (heights < step.height))
+                if small.any():
+                    raise VisionTasksError(
+                        f"transforms: {name} of {step.height}×{step.width} pixels (height, width) is larger than "
+                        f"{int(small.sum()):,} of the {len(widths):,} images; the smallest sides are "
+                        f"{heights[known].min()} and {widths[known].min()}. Set pad_if_needed: true, or put a resize "
+                        "before it."
+                    )
+            if name in _MOVES and name not in _KEEPING:
+                return  # from here on sizes are others
+
     def __call__(self, sample: Sample, random: Generator) -> Sample:
         if sample.image is None or not self.steps:
             return sample
@@ -113,9 +144,11 @@ class Transforms:
                 step.set_random_state(random, draw)
                 if step.should_apply():
                     image, target = _apply(step, image, target)
-            except VisionTasksError:
-                raise
             except Exception as error:
+                if min(image.shape[:2]) < _TINY:
+                    continue  # many of them know no image of a few pixels, and there is little to augment
+                if isinstance(error, VisionTasksError):
+                    raise
                 raise VisionTasksError(
                     f"transforms: {type(step).__name__} failed on image id {target.image_id} "
                     f"{image.shape} {image.dtype}: {error}"
@@ -203,7 +236,7 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
     try:
         step = kind(**arguments)
     except (ValueError, TypeError) as error:
-        raise VisionTasksError(f"transforms: {name} refuses its arguments {arguments}: {error}") from error
+        raise VisionTasksError(f"transforms: {name} refuses its arguments {arguments}: {_said(error)}") from error
     if _MOVES.get(name, _CENTER) != _CENTER and "mask_interpolation" in known and "mask_interpolation" not in arguments:
         # When it resizes, OpenCV's plain nearest neighbour shifts masks by up to half a pixel against the image.
         step.mask_interpolation = cv2.INTER_NEAREST_EXACT
@@ -235,6 +268,12 @@ def _check_takes(step: Any, channels: int) -> None:
         raise VisionTasksError(
             f"transforms: {name} is for images of three channels, but these have {channels}; leave it out"
         )
+
+
+def _said(error: Exception) -> str:
+    """What an exception says, in one line; of pydantic's long reports only which argument and why."""
+    text = re.sub(r"\s*For further information visit \S+| \[type=[^\]]*\]", "", str(error))
+    return " ".join(text.split())
 
 
 def _unknown(word: str, valid: Iterable[str]) -> str:

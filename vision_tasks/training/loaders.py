@@ -70,6 +70,8 @@ def transforms_of(config: DataConfig, train: Records, preprocess: Preprocess | N
     """
     augment = Transforms(config.augment, 3 if preprocess is None else len(preprocess.mean))
     if config.crop is None:
+        if not config.mosaic:
+            augment.check_sizes(train.widths, train.heights)
         return augment
     if preprocess is None:
         raise VisionTasksError("data.crop is in network pixels: give data_module the model's preprocess.")
