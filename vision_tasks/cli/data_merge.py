@@ -37,12 +37,12 @@ def read_renaming(path: Path) -> dict[str, str | None]:
     Raises:
         VisionTasksError: the file cannot be read, or holds anything else.
     """
-    import yaml
+    from vision_tasks.data.yaml_files import read_yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VisionTasksError(f"--map {path}: cannot be read as YAML ({error}).") from error
+        content = read_yaml(path)
+    except OSError as error:
+        raise VisionTasksError(f"--map {path}: cannot be read ({error.strerror or error}).") from error
     if not isinstance(content, dict):
         raise VisionTasksError(f"--map {path}: must hold lines such as 'Car: car', or 'rider: null' to drop.")
     for old, new in content.items():

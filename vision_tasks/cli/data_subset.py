@@ -9,6 +9,8 @@ from vision_tasks.cli.convert import check_apart, image_writing, say_records, sa
 from vision_tasks.cli.work_bar import work_bar
 from vision_tasks.errors import VisionTasksError
 
+_LARGEST_LIST = 1 << 30
+
 
 def run(
     data: Path, out: Path, categories: str, count: int | None, files: Path | None, to: str, images: str, seed: int
@@ -45,7 +47,9 @@ def read_list(path: Path) -> list[str]:
     Raises:
         VisionTasksError: it cannot be read.
     """
+    from vision_tasks.data.regular_files import read_regular_text
+
     try:
-        return path.read_text("utf-8-sig").splitlines()
+        return read_regular_text(path, _LARGEST_LIST).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise VisionTasksError(f"--files {path}: cannot be read ({error}).") from error

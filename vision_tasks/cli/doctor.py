@@ -80,11 +80,11 @@ def _check_files(images: Path | None, fix: Path | None, report: Path | None) -> 
 
 def _is_recipe(path: Path) -> bool:
     """Whether a YAML file is a recipe of ours, not the data.yaml of YOLO."""
-    import yaml
+    from vision_tasks.data.yaml_files import read_yaml
 
     try:
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        value = read_yaml(path)
+    except (OSError, VisionTasksError):
         return True  # `load_config` says what is wrong with it
     return not isinstance(value, dict) or not {"names", "nc"} & set(value)
 

@@ -23,6 +23,7 @@ from vision_tasks.data.image_errors import (
     ImageTooLargeError,
     ImageTruncatedError,
 )
+from vision_tasks.data.regular_files import open_regular
 
 PIXEL_LIMIT = 500_000_000
 """Larger images are refused before memory is taken for them; 500 megapixels are 1.5 GB as 8-bit RGB."""
@@ -47,7 +48,8 @@ def quiet_reading() -> Iterator[None]:
 
 def file_bytes(path: Path) -> np.ndarray:
     try:
-        data = np.fromfile(path, np.uint8)  # by Python's own open, so that any letters in the name will do
+        with open_regular(path) as stream:  # by Python's own open, so that any letters in the name will do
+            data = np.fromfile(stream, np.uint8)
     except OSError as error:
         reason = "is a folder" if path.is_dir() else error.strerror or str(error)
         raise ImageMissingError(f"{path}: cannot be read ({reason}). Check the path.") from error

@@ -13,6 +13,7 @@ from PIL import Image
 from vision_tasks.data.band_images import read_array, tiff_bands
 from vision_tasks.data.decoding import PIXEL_LIMIT, exif_orientation, file_bytes, quiet_reading
 from vision_tasks.data.image_errors import ImageEmptyError, ImageFormatError, ImageMissingError, ImageTooLargeError
+from vision_tasks.data.regular_files import open_regular
 from vision_tasks.structures import Size
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def upright_size(path: Path) -> Size:
         pixels = read_array(file_bytes(path), path, PIXEL_LIMIT)
         return pixels.shape[0], pixels.shape[1]
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             if not stream.read(1):
                 raise ImageEmptyError(f"{path}: the file is empty. Copy it again.")
             stream.seek(0)

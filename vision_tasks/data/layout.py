@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vision_tasks.data.formats.coco_entries import name_from_url
 from vision_tasks.data.formats.semantic_layouts import MARKS
 from vision_tasks.data.records import escapes
+from vision_tasks.data.regular_files import open_regular
 from vision_tasks.errors import VisionTasksError
 
 # Words in file and folder names -> split; the first that fits counts.
@@ -149,7 +150,7 @@ def looks_like_panoptic(file: Path) -> bool:
 def _ends(file: Path) -> bytes:
     """A file's beginning and end, of a small one all; nothing of one that cannot be read."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             text = stream.read(_HEAD)
             size = stream.seek(0, 2)
             stream.seek(max(len(text), size - _HEAD))
@@ -248,7 +249,7 @@ def first_names(file: Path, url_parts: int = 0) -> list[str]:
 def _first_texts(file: Path, key: str) -> list[str]:
     size = file.stat().st_size
     pattern = rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % key.encode()
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         for place in (0, size // 2, max(0, size - _HEAD)):
             stream.seek(place)
             found = re.findall(pattern, stream.read(_HEAD))

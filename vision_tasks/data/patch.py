@@ -31,6 +31,7 @@ from vision_tasks.data.patch_edits import apply_edits as apply_edits
 from vision_tasks.data.patch_edits import check_edit
 from vision_tasks.data.patch_operations import Edit
 from vision_tasks.data.records import Records
+from vision_tasks.data.regular_files import open_regular, read_regular
 from vision_tasks.errors import VisionTasksError
 
 VERSION = 1
@@ -115,9 +116,7 @@ def read_patch(path: Path | str) -> dict[str, SplitPatch]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _BYTES:
-            raise VisionTasksError(f"{path}: is larger than any patch; is it the annotation file?")
-        value = _parsed(path.read_text("utf-8"))
+        value = _parsed(read_regular(path, _BYTES).decode())
     except OSError as error:
         raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
     except json.JSONDecodeError as error:
@@ -185,7 +184,7 @@ def is_patch(path: Path) -> bool:
     """Whether a file is a patch, by how it begins."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return re.match(rb'\s*\{\s*"' + _MARK.encode() + rb'"', file.read(200)) is not None
 
 

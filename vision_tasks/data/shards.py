@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from vision_tasks.data.formats.cache import default_folder
 from vision_tasks.data.image_errors import ImageTruncatedError
-from vision_tasks.data.records import escapes
+from vision_tasks.data.regular_files import descriptor, open_regular, read_regular
 from vision_tasks.errors import VisionTasksError
 
 INDEX, PLACES, ANNOTATIONS = "index.json", "places.npy", "instances.json"
@@ -30,6 +30,11 @@ MARK = "vision_tasks_shards"
 CACHE_GIGABYTES = 20.0
 _OPEN_FILES = 16
 _SCHEMES = ("http://", "https://")
+# What downloads are cut off at, by far more than there can be.
+_LARGEST = {INDEX: 1 << 26, PLACES: 1 << 32, ANNOTATIONS: 1 << 34}
+# WebDataset hands URLs to curl, to which brackets and braces mean many files.
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
+_URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@!&()*+,;=%-]+")
 
 
 def is_url(place: str | Path) -> bool:
@@ -79,7 +84,12 @@ class ShardImages:
             ImageTruncatedError: the shard is shorter than its index says. VisionTasksError: it cannot be fetched.
         """
         shard, offset, length = int(self.shard[row]), int(self.offset[row]), int(self.length[row])
-        data = os.pread(self._descriptor(shard), length, offset)  # moves no position: processes may share the file
+        opened = self._descriptor(shard)
+        try:
+            data = os.pread(opened, length, offset)  # moves no position: processes may share the file
+        except (OSError, OverflowError) as error:
+            raise VisionTasksError(f"{self.place}/{self.names[shard]}: cannot be read from byte {offset:,} on "
+                                   f"({error}). Copy the shard and {PLACES} again.") from error  # fmt: skip
         if len(data) != length:
             raise ImageTruncatedError(f"{self.place}/{self.names[shard]}: cut off at byte {offset + len(data):,}. "
                                       "Copy the shard again.")  # fmt: skip
@@ -91,7 +101,7 @@ class ShardImages:
                 os.close(self._open.pop(next(iter(self._open))))
             path = Path(self.place) / self.names[shard] if self.cache is None else self._fetched(shard)
             try:
-                self._open[shard] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                self._open[shard] = descriptor(path)
             except OSError as error:
                 reason = f"{path}: the shard cannot be read ({error.strerror}). Copy it again."
                 raise VisionTasksError(reason) from error
@@ -124,9 +134,9 @@ class ShardImages:
             total -= size
 
     def __del__(self) -> None:
-        for descriptor in self._open.values():
+        for opened in self._open.values():
             with suppress(OSError):
-                os.close(descriptor)
+                os.close(opened)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}
@@ -180,16 +190,23 @@ def described(place: str | Path) -> Path:
         with _locked(folder / f"{name}.lock"):
             # Shards are made once and not changed: the same URL is the same data for as long as it is kept.
             if not (folder / name).is_file():
-                fetch(f"{where}/{name}", folder / name)
+                fetch(f"{where}/{name}", folder / name, most=_LARGEST[name])
     return folder
 
 
-def fetch(url: str, path: Path, size: int | None = None) -> None:
+def fetch(url: str, path: Path, size: int | None = None, most: int = 1 << 40) -> None:
     """Copy a file of a URL to `path`, whole or not at all, by WebDataset's own way of opening URLs.
 
+    Args:
+        size: bytes that it must have. most: bytes that it may have; no more than that is ever taken.
+
     Raises:
-        VisionTasksError: the library is not installed, or the file is not there or of another size than `size`.
+        VisionTasksError: the library is not installed, the URL has signs that no URL has, or the file is not there, of
+            another size, or too large.
     """
+    if not _URL.fullmatch(url):
+        raise VisionTasksError(f"{url!r} is not fetched: a URL has letters, digits and %-signs. Write others as %20.")
+    most = most if size is None else size
     try:
         from webdataset.gopen import gopen
     except ImportError as error:
@@ -200,8 +217,7 @@ def fetch(url: str, path: Path, size: int | None = None) -> None:
     descriptor, work = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as out, gopen(url) as stream:
-            shutil.copyfileobj(stream, out, 1 << 20)
-        found = Path(work).stat().st_size
+            found = _copied(stream, out, most)
         if not found or (size is not None and found != size):
             raise VisionTasksError(f"{url}: {found:,} bytes came, not the {size or 'expected':,} of the index")
         Path(work).replace(path)
@@ -214,6 +230,15 @@ def fetch(url: str, path: Path, size: int | None = None) -> None:
     finally:
         with suppress(OSError):
             os.unlink(work)
+
+
+def _copied(stream: IO[bytes], out: IO[bytes], most: int) -> int:
+    """Copies; how many bytes came, at the most one more than `most`."""
+    found = 0
+    while found <= most and (part := stream.read(min(1 << 20, most + 1 - found))):
+        out.write(part)
+        found += len(part)
+    return found
 
 
 @contextmanager
@@ -231,7 +256,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _index(path: Path, where: str) -> list[dict[str, Any]]:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_regular(path, _LARGEST[INDEX]).decode())
         shards = content["shards"]
         if content[MARK] != 1 or not all(isinstance(s["name"], str) and s["bytes"] > 0 for s in shards):
             raise ValueError("of another version")
@@ -241,14 +266,18 @@ def _index(path: Path, where: str) -> list[dict[str, Any]]:
             "--to webdataset"
         ) from error
     for shard in shards:
-        if reason := escapes(shard["name"]):
-            raise VisionTasksError(f"{where}: shard {shard['name']!r} {reason}, which is refused.")
+        if not _SHARD_NAME.fullmatch(shard["name"]):
+            raise VisionTasksError(
+                f"{where}: {INDEX} names a shard {shard['name'][:80]!r}, which is refused: names of shards have "
+                "letters, digits, dots and dashes. Make them again."
+            )
     return list(shards)
 
 
 def _places(path: Path, where: str, shards: int) -> np.ndarray:
     try:
-        places = np.load(path, allow_pickle=False)
+        with open_regular(path) as stream:
+            places = np.load(stream, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise VisionTasksError(f"{where}: {PLACES} cannot be read ({error}). Make the shards again.") from error
     sound = places.ndim == 2 and places.shape[1] == 4 and places.dtype == np.int64 and len(places) > 0

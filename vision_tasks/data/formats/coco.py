@@ -24,6 +24,7 @@ from vision_tasks.data.formats.shapes import RLE_MARK, rle_size
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
+from vision_tasks.data.regular_files import open_regular
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
 
@@ -64,7 +65,7 @@ def read_coco(
         folder = record_cache.folder_for(path, wanted, False if extras else cache, dialect)
         if folder is not None and (known := record_cache.load(folder, root, path)) is not None:
             return known
-        with path.open("rb") as stream, record_cache.Writer(folder) as writer, _without_collector():
+        with open_regular(path) as stream, record_cache.Writer(folder) as writer, _without_collector():
             reader = _Reader(path, writer.shapes, CocoExtras() if extras else None, dialect)
             found, own_categories, others = reader.read(stream, wanted)
             records = writer.finish(found, own_categories, reader.problems, root, path)

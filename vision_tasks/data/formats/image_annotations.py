@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from vision_tasks.data.formats.patterns import ENDINGS
 from vision_tasks.data.formats.semantic_files import SPLIT_WORDS
+from vision_tasks.data.regular_files import open_regular, read_regular_text
 from vision_tasks.structures import Categories
 
 LABEL_LISTS = ("labels.txt", "classes.txt", "predefined_classes.txt")
@@ -128,8 +129,9 @@ def _listed(folder: Path) -> list[str]:
     """Names in the folder's list of labels, each once."""
     for file in (folder / name for name in LABEL_LISTS):
         try:
-            if file.is_file() and file.stat().st_size <= _LONGEST_LIST:
-                lines = (" ".join(line.split()) for line in file.read_text("utf-8-sig", "replace").split("\n"))
+            if file.is_file():
+                text = read_regular_text(file, _LONGEST_LIST, "replace")
+                lines = (" ".join(line.split()) for line in text.split("\n"))
                 return [n for n in dict.fromkeys(lines) if n and n not in _PLACEHOLDERS]
         except OSError:
             continue
@@ -164,7 +166,7 @@ def heads_match(
 def _heads(folder: Path, files: Iterable[str]) -> Iterator[bytes]:
     for file in files:
         try:
-            with (folder / file).open("rb") as stream:
+            with open_regular(folder / file) as stream:
                 yield stream.read(1 << 16).replace(b"\0", b"")  # UTF-16 is letters and zeros
         except OSError:
             continue

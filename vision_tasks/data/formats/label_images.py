@@ -21,6 +21,7 @@ from vision_tasks.data.image_errors import (
     ImageTooLargeError,
     ImageTruncatedError,
 )
+from vision_tasks.data.regular_files import open_regular
 from vision_tasks.structures import Size
 
 Reading = Literal["auto", "index", "color"]
@@ -115,7 +116,7 @@ def file_size(path: Path) -> Size:
         ImageError: missing, empty or no image.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(24)
             if start[:8] == _PNG and len(start) == 24:
                 width, height = struct.unpack(">II", start[16:24])

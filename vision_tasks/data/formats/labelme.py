@@ -27,6 +27,7 @@ from vision_tasks.data.formats.labelme_shapes import Shape, geometry, objects_of
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
+from vision_tasks.data.regular_files import read_regular
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories, Size
 
@@ -199,9 +200,7 @@ def _read_file(path: Path, extras: bool) -> _File:
 
 def _top_of(path: Path) -> tuple[dict[str, msgspec.Raw], bool]:
     """The keys of a file, undecoded; and whether letters were broken."""
-    if path.stat().st_size > _LARGEST:
-        raise _FileError(f"more than {_LARGEST >> 20} MB")
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    data = read_regular(path, _LARGEST).removeprefix(b"\xef\xbb\xbf")
     broken = False
     try:
         data.decode()

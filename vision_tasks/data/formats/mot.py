@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vision_tasks.data.regular_files import read_regular_text
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Prediction
 
@@ -88,7 +89,7 @@ def read_mot(path: Path | str, length: int | None = None) -> MotRows:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise VisionTasksError(f"{path} cannot be read as text: {error}. Give a MOTChallenge file.") from error
     first = next((line for line in text.splitlines() if line.strip()), "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_tasks.data.formats.mot import MotRows, read_mot
+from vision_tasks.data.regular_files import read_regular_text
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Size
 
@@ -37,7 +38,7 @@ def read_sequence_info(path: Path | str) -> SequenceInfo:
     path = Path(path)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"))
+        parser.read_string(read_regular_text(path))
         section = parser["Sequence"]
         height, width = section.getint("imHeight"), section.getint("imWidth")
         return SequenceInfo(

@@ -18,6 +18,7 @@ from vision_tasks.data.formats.semantic_table import looked_up
 from vision_tasks.data.image_errors import MaskValueError
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.records import Records, escapes
+from vision_tasks.data.regular_files import read_regular
 from vision_tasks.data.semantic_source import IGNORED, UNKNOWN, SemanticSource, one_hot, packed_names, unpacked
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Panoptic, Size
@@ -226,7 +227,7 @@ def panoptic_content(path: Path, kind: type[T]) -> T:
         VisionTasksError: it cannot be read, or is something else.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_regular(path), type=kind)
     except OSError as error:
         raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
     except msgspec.ValidationError as error:

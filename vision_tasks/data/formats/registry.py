@@ -104,6 +104,8 @@ def find_data(path: Path | str, form: str | None = None) -> dict[str, Found]:
     path = Path(path)
     if not path.exists():
         raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
+    if not path.is_file() and not path.is_dir():
+        raise VisionTasksError(f"{path}: a pipe or a device, not a file or folder. Check the path of the data set.")
     if form is not None and form not in FORMATS:
         near = difflib.get_close_matches(form, FORMATS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(FORMATS)}."

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, XMLParser
+
+from vision_tasks.data.regular_files import read_regular
 
 LARGEST = 16 << 20
 """Bytes of a file; an annotation of one image with ten thousand objects has 5 MB."""
@@ -30,9 +33,12 @@ def read_xml(path: Path) -> tuple[Element, bool]:
         XmlError: too large, cut off, garbled, of an unknown encoding, or with a document type, which could define
             entities that grow or read other files. OSError: it cannot be read.
     """
-    if path.stat().st_size > LARGEST:
-        raise XmlError(f"more than {LARGEST >> 20} MB")
-    text, broken = _decoded(path.read_bytes())
+    try:
+        text, broken = _decoded(read_regular(path, LARGEST))
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise XmlError(f"more than {LARGEST >> 20} MB") from error
+        raise
     if "\0" in text:  # UTF-16 without a mark: expat would find that out, and read other text than is searched here
         raise XmlError("it holds zero bytes")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:

@@ -13,6 +13,7 @@ from vision_tasks.data.formats.label_images import Reading
 from vision_tasks.data.formats.patterns import checked, compiled, file_names, folders
 from vision_tasks.data.formats.semantic_layouts import LAYOUTS
 from vision_tasks.data.formats.semantic_table import Value, ValueTable, is_value, table_of
+from vision_tasks.data.regular_files import read_regular_text
 from vision_tasks.errors import VisionTasksError
 
 SPLIT_WORDS = {
@@ -120,7 +121,7 @@ def read_category_file(root: Path, name: str) -> tuple[list[Any], list[Value] | 
     checked(name, "categories", ())
     path = root / name
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_regular_text(path)
         if path.suffix.lower() != ".json":
             return _text_categories(text, path), None
         content = json.loads(text)
@@ -206,7 +207,7 @@ def chosen_stems(files: SemanticFiles, split: str, root: Path, stems: Sequence[s
 def _listed(root: Path, name: str, stems: Sequence[str]) -> tuple[list[str], list[str]]:
     path = root / checked(name, "splits", ())
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_regular_text(path).splitlines()
     except OSError as error:
         raise VisionTasksError(
             f"{path}: cannot be read ({error.strerror or error}). data.semantic.splits names it as the list of a split."

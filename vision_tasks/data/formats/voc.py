@@ -24,6 +24,7 @@ from vision_tasks.data.formats.voc_entries import VocImage, read_voc_file
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
+from vision_tasks.data.regular_files import read_regular_text
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
 
@@ -227,9 +228,7 @@ def _listed(top: Path, part: str, stems: set[str]) -> list[str]:
     out: dict[str, None] = {}
     for file in files:
         try:
-            if file.stat().st_size > _LARGEST_LIST:
-                raise VisionTasksError(f"{file}: a list of more than {_LARGEST_LIST >> 20} MB is refused.")
-            lines = file.read_text("utf-8-sig", "replace").split("\n")
+            lines = read_regular_text(file, _LARGEST_LIST, "replace").split("\n")
         except OSError as error:
             raise VisionTasksError(f"{file}: the list cannot be read ({error.strerror}). Check its path.") from error
         for line in map(str.strip, lines):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
 from vision_tasks.data.formats.patterns import matching
+from vision_tasks.data.regular_files import open_regular, read_regular
+from vision_tasks.data.yaml_files import read_yaml
 from vision_tasks.errors import VisionTasksError
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "names.txt")
@@ -45,9 +45,7 @@ def read_text(path: Path) -> str:
         VisionTasksError: it cannot be read, or is far too large to be such a file.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise VisionTasksError(f"{path}: {path.stat().st_size:,} bytes are too many for such a file. Check it.")
-        return path.read_bytes().decode("utf-8-sig", "replace")
+        return read_regular(path, _LARGEST).decode("utf-8-sig", "replace")
     except OSError as error:
         raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
 
@@ -68,21 +66,28 @@ def describe(path: Path) -> Description | None:
     else:
         try:
             # Everything as text: else a class called "no" is False, and one called "1e3" a number.
-            content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise VisionTasksError(f"{path}: no YAML ({' '.join(str(error).split())[:200]}). Correct it.") from error
+            content = read_yaml(path, typed=False)
+        except OSError as error:
+            raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
     if not isinstance(content, dict) or not any(_entries(content, s) for s in _SPLITS):
         return None
     if content.get("names") is None and content.get("nc") is None:
         return None
     return Description(
         file=path,
-        base=str(content.get("path") or ""),
+        base=_text(path, content.get("path")),
         parts={split: own for split in _SPLITS if (own := _entries(content, split))},
         names=_names(path, content.get("names"), content.get("nc")),
         key_points=_key_points(path, content.get("kpt_shape")),
         labelled_only=str(content.get("skip_if_label_file_missing")).lower() == "true",
     )
+
+
+def _text(path: Path, value: Any) -> str:
+    """The value of `path`; other things would be written out, which may take any time."""
+    if isinstance(value, str | None):
+        return value or ""
+    raise VisionTasksError(f"{path}: path is the folder of the data, a text, not a {type(value).__name__}. Correct it.")
 
 
 def _entries(content: Mapping[str, Any], split: str) -> list[str]:
@@ -101,7 +106,7 @@ def _names(path: Path, value: Any, count: Any) -> dict[int, str] | None:
         number = min(int(count), 1 << 16) if count else 0
     except (TypeError, ValueError) as error:
         raise VisionTasksError(
-            f"{path}: names is a list of names, or class numbers with names (0: person), and nc a number ({error})."
+            f"{path}: names is a list of names, or class numbers with names (0: person), and nc a number ({str(error)[:200]})."
         ) from error
     if not named and not number:
         return None
@@ -115,9 +120,9 @@ def _key_points(path: Path, shape: Any) -> int:
         return 0
     try:
         count, dimensions = (int(n) for n in shape)
-        return max(count * dimensions, 0)
+        return min(max(count * dimensions, 0), 1 << 20)
     except (TypeError, ValueError) as error:
-        raise VisionTasksError(f"{path}: kpt_shape is [points, 2 or 3], not {shape!r}. Correct it.") from error
+        raise VisionTasksError(f"{path}: kpt_shape is [points, 2 or 3], two numbers. Correct it.") from error
 
 
 def names_beside(folders: Sequence[Path]) -> dict[int, str] | None:
@@ -276,7 +281,9 @@ def looks_like_labels(folder: Path) -> bool:
     """Whether the first label files in a folder hold nothing but lines of numbers, at least one."""
     seen = 0
     for path in _some_texts(folder):
-        lines = [line.split() for line in path.read_bytes()[: 1 << 16].decode("utf-8-sig", "replace").splitlines()[:5]]
+        with open_regular(path) as stream:
+            text = stream.read(1 << 16).decode("utf-8-sig", "replace")
+        lines = [line.split() for line in text.splitlines()[:5]]
         lines = [fields for fields in lines if fields]
         if any(len(fields) < 5 or not _numbers(fields[:5]) for fields in lines):
             return False

@@ -21,6 +21,7 @@ from vision_tasks.data.operations.split import SPLITS, without_clashes
 from vision_tasks.data.operations.subset import with_category_ids
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
+from vision_tasks.data.regular_files import open_regular
 from vision_tasks.errors import VisionTasksError
 
 DataSet = Mapping[str, Records]
@@ -92,7 +93,7 @@ def same_files(every: Sequence[Records]) -> list[str]:
     seen: dict[bytes, tuple[int, int]] = {}
     twice = []
     for number, row, path in counted(doubtful, "comparing images"):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         first = seen.setdefault(digest, (number, row))
         if first[0] != number:

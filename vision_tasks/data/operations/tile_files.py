@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vision_tasks.data.band_images import tiff_bands
-from vision_tasks.data.decoding import file_bytes, open_header
+from vision_tasks.data.band_images import read_array, tiff_bands
+from vision_tasks.data.decoding import PIXEL_LIMIT, file_bytes, open_header
 from vision_tasks.data.formats.image_files import unique_stems
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.images import read_bytes, read_image
@@ -164,8 +164,7 @@ def _cut(records: Records, row: int, size: Size, tiles: list[tuple[Path, np.ndar
 def _channels(path: Path, data: np.ndarray) -> int:
     """As many as the file has, so that grey stays grey and transparency stays."""
     if path.suffix.lower() == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return int(array.shape[2]) if array.ndim == 3 else 1
+        return read_array(data, path, PIXEL_LIMIT).shape[2]
     if (bands := _bands(path)) > 4:
         return bands
     mode = open_header(data, path).mode
