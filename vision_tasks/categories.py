@@ -49,6 +49,15 @@ def category_color(index: int) -> Color:
     return (round(r * 255), round(g * 255), round(b * 255))
 
 
+def valid_text(text: str) -> str:
+    """A text that can be written: halves of letters, as JSON and YAML can say them, are U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 @dataclass(frozen=True)
 class Categories:
     """The K categories of a data set or of a head, in label order.
@@ -73,6 +82,7 @@ class Categories:
         k = len(self.names)
         if not (len(self.ids) == len(self.is_thing) == len(self.colors) == k):
             raise ValueError("Categories: names, ids, is_thing and colors must be equally long")
+        object.__setattr__(self, "names", tuple(map(valid_text, self.names)))
         if len(set(self.ids)) != k:
             twice = sorted({i for i in self.ids if self.ids.count(i) > 1})
             raise ValueError(f"Categories: ids must be unique; these occur twice: {twice}")

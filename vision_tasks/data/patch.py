@@ -169,7 +169,7 @@ def write_patch(path: Path | str, splits: Mapping[str, SplitPatch]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".json", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
                 file.write(_text(splits))
             os.chmod(name, 0o644)
             os.replace(name, path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vision_tasks.categories import valid_text
 from vision_tasks.data.formats.assemble import MISSING, TEXT
 from vision_tasks.data.formats.coco_entries import TextIds, loads, read_id
 from vision_tasks.data.problems import Problems
@@ -49,7 +50,7 @@ def _entries(value: Any, texts: TextIds, problems: Problems, path: Path) -> dict
         if not isinstance(name, str) or not name.strip():
             problems.add("category_without_name", [where])
             name = f"category {_plain(entry.get('id'))}"
-        kept: dict[str, Any] = {"name": name.strip()}
+        kept: dict[str, Any] = {"name": valid_text(name.strip())}
         if isinstance(entry.get("isthing"), int):
             kept["isthing"] = bool(entry["isthing"])
         color = entry.get("color")

@@ -15,6 +15,7 @@ from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats import shapes
 from vision_tasks.data.formats.image_files import place_images, safe_name
 from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.json_text import json_text
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
 from vision_tasks.structures import Rle
@@ -78,13 +79,13 @@ def write_instances(records: Records, stream: BinaryIO, losses: Losses, crowds: 
     stream.write(b"{")
     for key, value in extras.data_set.items():
         if key not in _OWN:
-            stream.write(b"%s:%s," % (msgspec.json.encode(key), msgspec.json.encode(value)))
+            stream.write(b"%s:%s," % (json_text(key), json_text(value)))
     for number, (key, lists) in enumerate(pieces.items()):
         stream.write(b'%s"%s":[' % (b",\n" if number else b"", key.encode()))
         first = True
         for entries in lists:
             if entries:
-                stream.write((b"" if first else b",\n") + msgspec.json.encode(entries)[1:-1])
+                stream.write((b"" if first else b",\n") + json_text(entries)[1:-1])
                 first = False
         stream.write(b"]")
     stream.write(b"}\n")

@@ -14,6 +14,7 @@ from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_annotations import exact, plain, write_labels
 from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.json_text import json_text
 from vision_tasks.data.formats.labelme import OWN_OF_FILE
 from vision_tasks.data.formats.labelme_shapes import circle, enclosed, encode_mask
 from vision_tasks.data.formats.unheld import note_unheld
@@ -44,7 +45,7 @@ def write_labelme(splits: Mapping[str, Records], folder: Path, *, images: ImageW
             target = folder / split / f"{stem}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
             content = _file(records, row, PurePosixPath(name).name, losses)
-            target.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            target.write_bytes(msgspec.json.format(json_text(content), indent=2) + b"\n")
     write_labels(folder, next(iter(splits.values())).categories)
     note_unheld(splits, "LabelMe", losses, lambda key, _: key not in OWN_OF_FILE or key == "shapes", _holds)
 

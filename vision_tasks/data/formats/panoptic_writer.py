@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -17,6 +16,7 @@ from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_files import place_images, safe_name, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
+from vision_tasks.data.formats.json_text import json_text
 from vision_tasks.data.formats.mask_images import segment_rles, size_of
 from vision_tasks.data.formats.panoptic import IDS
 from vision_tasks.data.image_errors import ImageError
@@ -78,8 +78,8 @@ def _write_split(records: Records, path: Path, losses: Losses) -> None:
         stream.write(b"{")
         for key, value in extras.data_set.items():
             if key not in ("images", "annotations", "categories"):
-                stream.write(b"%s:%s,\n" % (msgspec.json.encode(key), msgspec.json.encode(value)))
-        stream.write(b'"images":%s,\n"annotations":[' % msgspec.json.encode(_images(records, sizes, extras)))
+                stream.write(b"%s:%s,\n" % (json_text(key), json_text(value)))
+        stream.write(b'"images":%s,\n"annotations":[' % json_text(_images(records, sizes, extras)))
         drawn = counted(in_threads(draw, rows), "writing panoptic maps", len(rows))
         for number, (row, one) in enumerate(zip(rows, drawn, strict=True)):
             for what, indices in one.lost.items():
@@ -89,8 +89,8 @@ def _write_split(records: Records, path: Path, losses: Losses) -> None:
                 "file_name": f"{stems[row]}.png",
                 "segments_info": one.segments,
             }
-            stream.write((b",\n" if number else b"") + msgspec.json.encode(entry))
-        stream.write(b'],\n"categories":%s}\n' % msgspec.json.encode(_categories(records, extras)))
+            stream.write((b",\n" if number else b"") + json_text(entry))
+        stream.write(b'],\n"categories":%s}\n' % json_text(_categories(records, extras)))
     keys = Counter(key for own in extras.annotations.values() for key in own if key != "segment_id")
     for key, count in keys.items():
         losses.add(f"{key} of annotations", count=count)

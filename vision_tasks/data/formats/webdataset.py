@@ -23,6 +23,7 @@ from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.coco_writer import having_objects, write_instances
 from vision_tasks.data.formats.image_files import safe_name
 from vision_tasks.data.formats.interface import Found, ImageWriting, Losses
+from vision_tasks.data.formats.json_text import json_text
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.images import read_bytes
 from vision_tasks.data.progress import counted
@@ -153,7 +154,7 @@ def _json(records: Records, row: int) -> bytes:
     names = {entry["id"]: entry["name"] for entry in content["categories"]}
     for annotation in content["annotations"]:
         annotation["category"] = names[annotation["category_id"]]
-    return msgspec.json.encode({"image": content["images"][0], "annotations": content["annotations"]})
+    return json_text({"image": content["images"][0], "annotations": content["annotations"]})
 
 
 def _members(path: Path) -> dict[str, tuple[int, int]]:

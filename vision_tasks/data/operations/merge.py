@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_tasks.categories import Categories
+from vision_tasks.categories import Categories, valid_text
 from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats.semantic import under
 from vision_tasks.data.operations.gathering import file_names, gather, unlike, with_objects
@@ -46,9 +46,10 @@ def merge(sets: Sequence[DataSet], renaming: Renaming | None = None) -> tuple[di
     """
     every = [records for splits in sets for records in splits.values()]
     _check_alike(every)
-    _check_renaming(every, renaming or {})
+    renaming = {valid_text(old): new and valid_text(new) for old, new in (renaming or {}).items()}
+    _check_renaming(every, renaming)
     said: list[str] = []
-    sets, names, notes = with_joint_categories(sets, renaming or {})
+    sets, names, notes = with_joint_categories(sets, renaming)
     said += notes + near_duplicates(names) + _annotated_once(sets)
     said += same_files([records for splits in sets for records in splits.values()])
     out: dict[str, Records] = {}
