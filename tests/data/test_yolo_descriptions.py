@@ -32,7 +32,7 @@ def test_a_broken_description_is_an_error(tmp_path: Path, name: str, text: str) 
 def test_a_broken_obj_data_is_an_error(tmp_path: Path) -> None:
     yolo_set(tmp_path)
     (tmp_path / "obj.data").write_text("classes = 2x\ntrain = images/train\n")
-    with pytest.raises(VisionTasksError, match="obj.data"):
+    with pytest.raises(VisionTasksError, match=r"obj\.data"):
         find_data(tmp_path)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
+from vision_tasks.data.regular_files import read_regular
 from vision_tasks.errors import VisionTasksError
 
 # Beside the seeds of order and of augmentation, which are made of the same numbers.
@@ -117,8 +119,8 @@ def file_rates(records: Records, path: Path) -> np.ndarray:
             has.
     """
     try:
-        given = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        given = json.loads(read_regular(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise VisionTasksError(f"{path}: the weights of images cannot be read: {error}") from error
     if not isinstance(given, dict):
         raise VisionTasksError(f'{path}: must hold {{"file name": weight, ...}}, not a {type(given).__name__}.')
@@ -127,19 +129,32 @@ def file_rates(records: Records, path: Path) -> np.ndarray:
     for row, name in enumerate(names):
         for key in {name, name.rsplit("/", 1)[-1]}:
             places.setdefault(key, []).append(row)
-    exact = {name: row for row, name in enumerate(names)}
+    exact: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        exact.setdefault(name, []).append(row)
     weights = np.ones(len(names))
     for name, weight in given.items():
-        rows = [exact[name]] if name in exact else places.get(name, [])
+        rows = exact.get(name) or places.get(name, [])
         if len(rows) != 1:
             what = "names no image of the training data" if not rows else f"names {len(rows)} images"
-            raise VisionTasksError(f"{path}: {name!r} {what}. Write file names as the annotations have them.")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-            raise VisionTasksError(f"{path}: the weight of {name!r} is {weight!r}, but must be a number from 0 on.")
+            hint = "Write file names as the annotations have them."
+            if name in exact:
+                hint = "Give the images names of their own, or whole data sets a ratio."
+            raise VisionTasksError(f"{path}: {name!r} {what}. {hint}")
+        if not _is_weight(weight):
+            raise VisionTasksError(
+                f"{path}: the weight of {name!r} is {json.dumps(weight)[:40]}, but must be a number from 0 on."
+            )
         weights[rows[0]] = weight
     if not weights.any():
         raise VisionTasksError(f"{path}: all weights are 0.")
+    weights /= weights.max()  # the sum of huge ones is beyond what a number can hold
     return np.asarray(weights * (len(names) / weights.sum()))
+
+
+def _is_weight(value: object) -> bool:
+    # Whole numbers of JSON may have any number of digits.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def part_rates(records: Records) -> np.ndarray:

@@ -76,7 +76,7 @@ def _description(folder: Path) -> Description | None:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".yaml", ".yml", ".data") and p.is_file())
     for name in reversed(_DESCRIPTIONS):
         files.sort(key=lambda p, name=name: p.name != name)  # type: ignore[misc]
-    found = []
+    found: list[Description] = []
     for file in files:
         try:
             own = describe(file)
