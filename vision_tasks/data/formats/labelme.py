@@ -23,7 +23,7 @@ from vision_tasks.data.formats.image_annotations import (
     without_ending,
 )
 from vision_tasks.data.formats.interface import Found
-from vision_tasks.data.formats.labelme_shapes import Shape, geometry, objects_of, read_shape
+from vision_tasks.data.formats.labelme_shapes import Allowance, Shape, geometry, objects_of, read_shape
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
@@ -179,8 +179,9 @@ def _read_file(path: Path, extras: bool) -> _File:
     shapes: list[Shape] = []
     flaws: dict[str, int] = {}
     others: list[Any] = []
+    allowance = Allowance()
     for value in _shapes(top):
-        shape, flaw = read_shape(value, size, extras)
+        shape, flaw = read_shape(value, size, extras, allowance)
         if shape is not None:
             shapes.append(shape)
         elif flaw == "shape_without_area":

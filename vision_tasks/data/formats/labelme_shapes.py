@@ -31,7 +31,26 @@ _OPEN = ("point", "points", "line", "linestrip", "lines")
 _CORNERS = ("oriented_rectangle", "rotation")
 _OWN = ("label", "points", "group_id", "shape_type", "mask", "iscrowd")
 _LARGEST_MASK = 1 << 28  # pixels
+_MOST_TURNS = 1 << 22  # ends of runs of one mask; each takes some 200 bytes while they are compressed
+_WORK = 1 << 29  # a dozen masks as large as a photograph of 48 megapixels
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What the masks of one file may take yet, in pixels; a run's end costs as much as 64.
+
+    A few kilobytes of PNG can hold 2^28 pixels, and a file any number of them.
+    """
+
+    left: int = _WORK
+
+    def take(self, cost: int) -> bool:
+        """Whether there was so much left; if so, it is taken."""
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
 
 
 @dataclass(slots=True)
@@ -40,7 +59,7 @@ class Shape:
 
     Attributes:
         label: category. group: shapes of one label and group are one object; None stands alone.
-        box: x, y, width, height of a rectangle. polygon: x1, y1, x2, y2, ... mask: bitmap and its (x, y).
+        box: x, y, width, height of a rectangle. polygon: x1, y1, x2, y2, ... mask: compressed run lengths.
         extras: see `Extras`.
     """
 
@@ -48,16 +67,17 @@ class Shape:
     group: int | str | None
     box: Box | None = None
     polygon: array[float] | None = None
-    mask: tuple[np.ndarray, tuple[int, int]] | None = None
+    mask: bytes | None = None
     is_crowd: bool = False
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-def read_shape(value: Any, size: Size, extras: bool) -> tuple[Shape | None, Outcome]:
+def read_shape(value: Any, size: Size, extras: bool, allowance: Allowance) -> tuple[Shape | None, Outcome]:
     """A shape as JSON has it; None if it is no object. Never raises.
 
     Args:
         size: (height, width) of the image, zeros if unknown. extras: keep what training does not need.
+        allowance: of the file.
     """
     label = value.get("label") if isinstance(value, dict) else None
     points = _points(value.get("points")) if isinstance(value, dict) else None
@@ -74,10 +94,10 @@ def read_shape(value: Any, size: Size, extras: bool) -> tuple[Shape | None, Outc
     if kind == "mask" and len(points) == 4:
         x1, y1 = math.floor(min(xs)), math.floor(min(ys))
         shape.box = (float(x1), float(y1), math.floor(max(xs)) + 1.0 - x1, math.floor(max(ys)) + 1.0 - y1)
-        if (bitmap := decode_mask(value.get("mask"), shape.box, size)) is None:
-            flaw = "shape_mask_flaw"
-        else:
-            shape.mask = (bitmap, (x1, y1))
+        # Run lengths at once: bitmaps of all objects of a large image would fill the memory.
+        bitmap = decode_mask(value.get("mask"), shape.box, size, allowance)
+        shape.mask = None if bitmap is None else _compressed(bitmap, (x1, y1), size, allowance)
+        flaw = "shape_mask_flaw" if shape.mask is None else ""
     elif kind == "rectangle" and len(points) >= 4:
         x, y = min(xs), min(ys)
         shape.box = (x, y, exact(max(xs) - x), exact(max(ys) - y))
@@ -112,12 +132,10 @@ def geometry(parts: Sequence[Shape], size: Size) -> tuple[Box, bytes, float | No
     Its box is that of its rectangles, else around its outline.
     """
     polygons = [p.polygon for p in parts if p.polygon is not None]
-    bitmaps = [p.mask for p in parts if p.mask is not None]
+    rles: list[Rle] = [{"size": [*size], "counts": p.mask} for p in parts if p.mask is not None]
     rectangles = [p.box for p in parts if p.box is not None and p.mask is None]
     entry, area = b"", None
-    if bitmaps:
-        runs = run_lengths.compress([run_lengths.of_window(bitmap, corner, size) for bitmap, corner in bitmaps])
-        rles: list[Rle] = [{"size": [*size], "counts": counts} for counts in runs]
+    if rles:
         if polygons:
             rles.append(mask_ops.from_polygons([np.array(p, np.float32).reshape(-1, 2) for p in polygons], size))
         rle: Rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
@@ -140,8 +158,11 @@ def circle(points: Sequence[float]) -> array[float]:
     return array("f", corners.astype(np.float32).tobytes())
 
 
-def decode_mask(text: Any, box: Box, size: Size) -> np.ndarray | None:
-    """Bitmap (h, w) bool of a PNG in base64; None if it is none, or does not fit its box in an image of this size."""
+def decode_mask(text: Any, box: Box, size: Size, allowance: Allowance) -> np.ndarray | None:
+    """Bitmap (h, w) bool of a PNG in base64.
+
+    None if it is none, does not fit its box in an image of this size, or has more pixels than the file is allowed.
+    """
     height, width = size
     x, y, w, h = (int(v) for v in box)
     try:
@@ -156,6 +177,8 @@ def decode_mask(text: Any, box: Box, size: Size) -> np.ndarray | None:
     fits = fits and height * width < 2**32  # what pycocotools can hold
     if not fits or x < 0 or y < 0 or x + own_width > width or y + own_height > height:
         return None
+    if not allowance.take(own_width * own_height):
+        return None
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -163,6 +186,14 @@ def decode_mask(text: Any, box: Box, size: Size) -> np.ndarray | None:
     if pixels is None or pixels.shape[:2] != (own_height, own_width):
         return None
     return np.asarray(pixels > 0 if pixels.ndim == 2 else (pixels[..., :3] > 0).any(2))
+
+
+def _compressed(bitmap: np.ndarray, corner: tuple[int, int], size: Size, allowance: Allowance) -> bytes | None:
+    """Compressed run lengths of a bitmap (h, w) bool at (x, y); None if there are more runs than any object has."""
+    turns = int(np.count_nonzero(bitmap[1:] != bitmap[:-1]))
+    if turns > _MOST_TURNS or not allowance.take(64 * turns):
+        return None
+    return run_lengths.compress([run_lengths.of_window(bitmap, corner, size)])[0]
 
 
 def encode_mask(bitmap: np.ndarray) -> str:

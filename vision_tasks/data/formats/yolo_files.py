@@ -106,7 +106,8 @@ def _names(path: Path, value: Any, count: Any) -> dict[int, str] | None:
         number = min(int(count), 1 << 16) if count else 0
     except (TypeError, ValueError) as error:
         raise VisionTasksError(
-            f"{path}: names is a list of names, or class numbers with names (0: person), and nc a number ({str(error)[:200]})."
+            f"{path}: names is a list of names, or class numbers with names (0: person), and nc a number "
+            f"({str(error)[:200]})."
         ) from error
     if not named and not number:
         return None

@@ -164,7 +164,7 @@ def _cut(records: Records, row: int, size: Size, tiles: list[tuple[Path, np.ndar
 def _channels(path: Path, data: np.ndarray) -> int:
     """As many as the file has, so that grey stays grey and transparency stays."""
     if path.suffix.lower() == ".npy":
-        return read_array(data, path, PIXEL_LIMIT).shape[2]
+        return int(read_array(data, path, PIXEL_LIMIT).shape[2])
     if (bands := _bands(path)) > 4:
         return bands
     mode = open_header(data, path).mode
