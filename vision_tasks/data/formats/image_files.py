@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Sequence
@@ -18,6 +19,10 @@ from vision_tasks.errors import VisionTasksError
 
 # What a file system says that cannot make a hard link where another could: across devices, no such thing, too many.
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
+
+
+_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_OUTER_SPACE = re.compile(r"^\s+|\s+$")
 
 
 def place_images(
@@ -94,14 +99,16 @@ def safe_name(records: Records, row: int) -> str:
 def unique_stems(records: Records) -> list[str]:
     """Relative path of each image without its ending, unique even if there are a.jpg and a.png (a, a_png).
 
+    Letters that break lines, and spaces at either end, which lists of names lose, become "_".
+
     Raises:
         VisionTasksError: a name is absolute or leads out of its folder.
     """
     stems: list[str] = []
     seen: set[str] = set()
     for row in range(len(records)):
-        path = PurePosixPath(safe_name(records, row))
-        stem = path.with_suffix("").as_posix()
+        path = PurePosixPath(_on_a_line(safe_name(records, row)))
+        stem = _OUTER_SPACE.sub(lambda found: "_" * len(found[0]), path.with_suffix("").as_posix())
         if stem in seen:
             stem = base = f"{stem}_{path.suffix[1:]}" if path.suffix else stem
             number = 2
@@ -116,8 +123,18 @@ def unique_names(records: Records, stems: Sequence[str] | None = None) -> list[s
     """`unique_stems` with the endings of the files: where formats find an image's labels by its stem."""
     stems = unique_stems(records) if stems is None else stems
     return [
-        stem + PurePosixPath(safe_name(records, row)).suffix for row, stem in enumerate(stems)
+        stem + PurePosixPath(_on_a_line(safe_name(records, row))).suffix for row, stem in enumerate(stems)
     ]  # fmt: skip
+
+
+def note_renamed(records: Records, names: Sequence[str], losses: Losses) -> None:
+    """Counts the images that are written under another name than their own."""
+    others = [own for row, name in enumerate(names) if (own := safe_name(records, row)) != name]
+    losses.add("images that share a name up to the ending, or whose name breaks lines: renamed", map(repr, others))
+
+
+def _on_a_line(name: str) -> str:
+    return _BREAKING.sub("_", name)
 
 
 def _place(source: Path, target: Path, images: ImageWriting) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_annotations import exact, plain, write_labels
-from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
+from vision_tasks.data.formats.image_files import note_renamed, place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.formats.json_text import json_text
 from vision_tasks.data.formats.labelme import OWN_OF_FILE
@@ -39,6 +39,7 @@ def write_labelme(splits: Mapping[str, Records], folder: Path, *, images: ImageW
     for split, records in splits.items():
         stems = unique_stems(records)
         names = unique_names(records, stems)
+        note_renamed(records, names, losses)
         place_images(records, folder / split, images, losses, names)
         (folder / split).mkdir(exist_ok=True)
         for row, (stem, name) in enumerate(counted(list(zip(stems, names, strict=True)), "writing annotations")):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
+from vision_tasks.data.formats.image_files import note_renamed, place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.formats.mask_images import size_of
 from vision_tasks.data.formats.semantic_rendered import rendered
@@ -85,8 +85,7 @@ def _write_split(
 ) -> None:  # fmt: skip
     stems = unique_stems(records)
     names = unique_names(records, stems)
-    changed = [records.file_name(row) for row, name in enumerate(names) if records.file_name(row) != name]
-    losses.add("images that share a name up to the ending: renamed", changed)
+    note_renamed(records, names, losses)
     place_images(records, folder / "images" / split, images, losses, names)
     top = folder / "masks" / split
     for parent in {(top / stem).parent for stem in stems}:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vision_tasks.data.extras import Extras
+from vision_tasks.data.formats.image_annotations import plain
 from vision_tasks.data.formats.interface import Losses
 from vision_tasks.data.records import Records
 
@@ -50,6 +51,8 @@ def _note_categories(records: Records, title: str, losses: Losses) -> None:
     losses.add(f"categories that are stuff: {title} knows only things", stuff)
     names = {label: categories.names[label] for label in (records.extras.categories if records.extras else {})}
     losses.add(f"other keys of categories: {title} has no place for them", list(names.values()))
+    odd = [n for n in categories.names if n != plain(n)]
+    losses.add("names of categories with letters that XML has not, or several spaces: mended", map(repr, odd), len(odd))
     seen: set[str] = set()
-    again = [n for n in categories.names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
-    losses.add("categories of the same name: they become one", again)
+    again = [n for n in categories.names if plain(n) in seen or seen.add(plain(n))]  # type: ignore[func-returns-value]
+    losses.add("categories of the same name: they become one", map(repr, again), len(again))

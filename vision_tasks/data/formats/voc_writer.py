@@ -12,7 +12,7 @@ import numpy as np
 
 from vision_tasks.data.formats.coco_writer import having_objects
 from vision_tasks.data.formats.image_annotations import exact, plain, write_labels
-from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
+from vision_tasks.data.formats.image_files import note_renamed, place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.formats.unheld import note_unheld
 from vision_tasks.data.formats.voc import ANNOTATIONS, IMAGES, LISTS
@@ -40,6 +40,7 @@ def write_voc(splits: Mapping[str, Records], folder: Path, *, images: ImageWriti
     for split, records in splits.items():
         inner = f"{split}/" if shared else ""
         names = unique_names(records, stems[split])
+        note_renamed(records, names, losses)
         place_images(records, folder / IMAGES / inner, images, losses, names)
         listed = [inner + stem for stem in stems[split]]
         (folder / LISTS / f"{split}.txt").write_text("".join(f"{s}\n" for s in listed), "utf-8")
@@ -156,8 +157,6 @@ def _note_losses(records: Records, losses: Losses) -> None:
         ("areas: VOC has none, that of the box will count", _own_area(records)),
     ):
         losses.add(what, (f"annotation {i}" for i in shown[lost][:5]), int(lost.sum()))
-    odd = [n for n in records.categories.names if n != plain(n)]
-    losses.add("names of categories with letters that XML has not, or several spaces: mended", odd)
 
 
 def _own_area(records: Records) -> np.ndarray:

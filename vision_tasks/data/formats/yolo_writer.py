@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from vision_tasks.data.formats.coco_writer import having_objects
-from vision_tasks.data.formats.image_files import place_images, unique_names, unique_stems
+from vision_tasks.data.formats.image_files import note_renamed, place_images, unique_names, unique_stems
 from vision_tasks.data.formats.interface import ImageWriting, Losses
 from vision_tasks.data.formats.mask_images import size_of
 from vision_tasks.data.formats.rings import single_outline
@@ -59,11 +59,13 @@ def write_yolo(splits: Mapping[str, Records], folder: Path, *, images: ImageWrit
 def _write_split(
     records: Records, folder: Path, split: str, as_outlines: bool, images: ImageWriting, losses: Losses
 ) -> None:
-    stems = _without_images(unique_stems(records))
+    own = unique_stems(records)
+    stems = _without_images(own)
     names = unique_names(records, stems)
-    old = [records.file_name(row) for row in range(len(records))]
-    changed = [o for o, n in zip(old, names, strict=True) if o != n]
-    losses.add("images that share a name up to the ending, or lie in folders called images: renamed", changed)
+    moved = [a for a, b in zip(own, stems, strict=True) if a != b]
+    losses.add("images that lie in folders called images: moved to others", moved)
+    if not moved:
+        note_renamed(records, names, losses)
     place_images(records, folder / "images" / split, images, losses, names)
     made: set[Path] = set()
     turns = stored_turns(records)
@@ -167,6 +169,7 @@ def _say_lost(splits: Mapping[str, Records], as_outlines: bool, losses: Losses) 
                 "boxes that are not those around their outline: only the outline is written",
                 (f"annotation {records.annotation_ids[i]}" for i in corners), len(corners),
             )  # fmt: skip
+        _say_ids(records, losses)
         if records.semantic is not None and not records.semantic.is_drawn:
             losses.add("semantic maps", [split], len(records))
         if records.extras is not None:
@@ -177,6 +180,23 @@ def _say_lost(splits: Mapping[str, Records], as_outlines: bool, losses: Losses) 
     categories = next(iter(splits.values())).categories
     if categories.ids != tuple(range(len(categories))):
         losses.add("category ids: classes count from 0", count=len(categories))
+
+
+def _say_ids(records: Records, losses: Losses) -> None:
+    """Ids that our reader will not give again: images have numbers in their names, or are counted by them."""
+    stems = [PurePosixPath(records.file_name(row)).stem for row in range(len(records))]
+    if all(s.isdecimal() and len(s) < 18 for s in stems):
+        expected = np.array([int(s) for s in stems], np.int64)
+    else:
+        order = sorted(range(len(records)), key=records.file_name)
+        expected = np.empty(len(records), np.int64)
+        expected[order] = np.arange(1, len(records) + 1)
+    for what, ids, given in (
+        ("images", records.image_ids, expected),
+        ("annotations", records.annotation_ids, np.arange(1, len(records.annotation_ids) + 1)),
+    ):
+        other = ids != given
+        losses.add(f"ids of {what}: YOLO has none, they are counted anew", ids[other][:5], int(other.sum()))
 
 
 def _disagreeing(records: Records) -> np.ndarray:
