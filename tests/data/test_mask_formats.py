@@ -164,7 +164,7 @@ def test_instances_are_drawn_on_a_background(real_data: Path, tmp_path: Path) ->
 
 def test_boxes_alone_make_no_maps(real_data: Path, tmp_path: Path) -> None:
     given_ = read_data(real_data / "bccd_voc")
-    with pytest.raises(VisionTasksError, match="no object has a segmentation"):
+    with pytest.raises(VisionTasksError, match="no object has an outline"):
         write_data(given_, tmp_path / "out", "masks", "none")
     assert not (tmp_path / "out").exists()
 

@@ -20,6 +20,7 @@ from vision_tasks.data.formats.mask_images import segment_rles
 from vision_tasks.data.formats.panoptic_objects import THINGS, find_panoptic, read_panoptic_objects
 from vision_tasks.data.formats.registry import find_data, read_data
 from vision_tasks.data.formats.shapes import encode_rle
+from vision_tasks.data.layout import images_may_be_missing
 from vision_tasks.data.operations.writing import write_data
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
@@ -175,6 +176,7 @@ def test_smaller_objects_lie_on_larger_ones_and_crowds_beneath(tmp_path: Path) -
         expected[part] = by_category[key]["id"]
     np.testing.assert_array_equal(ids, expected)
     assert [line.split(" (")[0] for line in losses.lines()] == [
+        "4 × annotation ids: segments get ids that are colours",
         "2 × objects partly beneath smaller ones: a pixel is of one segment, the smaller one's",
         "1 × objects of one stuff in one image: they are one segment",
     ]
@@ -190,9 +192,21 @@ def test_what_has_no_pixel_left_and_what_has_no_outline(tmp_path: Path) -> None:
     builder = RecordsBuilder(Path("made"), Path("nowhere"), Categories.of(CATEGORIES))
     builder.add_image("a.png", *size)
     builder.add_object(0, (0, 0, 3, 3))
+    bare = builder.finish()
+    with pytest.raises(VisionTasksError, match=r"no object has an outline.*coco, voc, yolo"):
+        write_data({"train": bare}, tmp_path / "none", "coco_panoptic", "none")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    spot[:] = [[False] * 5 + [True]] * 6
+    rle = encode_rle(coco_mask.encode(np.asfortranarray(spot.astype(np.uint8))))
+    builder = RecordsBuilder(Path("made"), Path("nowhere"), Categories.of(CATEGORIES))
+    builder.add_image("a.png", *size)
+    builder.add_object(0, (0, 0, 3, 3))
+    builder.add_object(0, (4.5, 0, 1.5, 6), shape=rle)
     losses = write_data({"train": builder.finish()}, tmp_path / "b", "coco_panoptic", "none").lines()
     assert any(line.startswith("1 × objects without an outline") for line in losses)
-    assert not read_map(tmp_path / "b/annotations/panoptic_train/a.png").any()
+    assert any(line.startswith("1 × boxes and areas as they were") for line in losses)
+    assert any(line.startswith("1 × annotation ids") for line in losses)
+    assert ((read_map(tmp_path / "b/annotations/panoptic_train/a.png") > 0) == spot).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -232,3 +246,17 @@ def test_maps_are_no_images(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4)).save(root / "images" / "train" / "a.png")
     found = find_panoptic(root)["train"]
     assert found.images == root / "images" / "train"
+
+
+def test_images_beside_the_folder_are_found_where_images_may_be_missing(tmp_path: Path) -> None:
+    """What training finds the doctor finds, too: leniency is only for images that are nowhere."""
+    root = put(tmp_path / "a" / "set", np.full((4, 6), 1), [{"id": 1, "category_id": 1}])
+    (root / "a.png").unlink()
+    with images_may_be_missing():
+        assert find_panoptic(root)["train"].images == root / "annotations"
+    folder = tmp_path / "a" / "images" / "train"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (6, 4)).save(folder / "a.png")
+    with images_may_be_missing():
+        assert find_panoptic(root)["train"].images == folder
+    assert find_panoptic(root)["train"].images == folder

@@ -10,7 +10,7 @@ import typer
 
 from vision_tasks import __version__
 from vision_tasks.cli import data_commands
-from vision_tasks.cli.console import set_up_logging
+from vision_tasks.cli.console import complain, set_up_logging
 from vision_tasks.errors import VisionTasksError
 
 app = typer.Typer(
@@ -66,7 +66,7 @@ def demo(
 def doctor(
     data: Annotated[Path, typer.Argument(help="an annotation file, a folder, or a recipe (.yaml)")],
     options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="options of a recipe")] = None,
-    images: Annotated[Path | None, typer.Option(help="image folder of an annotation file")] = None,
+    images: Annotated[Path | None, typer.Option(help="folder of the images, or of the splits' folders")] = None,
     fix: Annotated[Path | None, typer.Option(help="write what mends it as a patch (.json)")] = None,
     report: Annotated[Path | None, typer.Option(help="write a page of counts, histograms and pictures (.html)")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print everything for programs")] = False,
@@ -86,9 +86,16 @@ def convert(
         str,
         typer.Option(help="format to write: coco, lvis, voc, yolo, labelme, coco_panoptic, masks or webdataset"),
     ] = "coco",
-    form: Annotated[str, typer.Option("--from", help="format to read, one of the same; found out if left out")] = "",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--from", help="format to read, one of these or datumaro:cvat, :kitti, :open_images; found out if left out"
+        ),
+    ] = "",
     images: Annotated[str, typer.Option(help="copy image files, link them (hard links), or none")] = "copy",
-    image_folder: Annotated[Path | None, typer.Option(help="where the images are, if not found")] = None,
+    image_folder: Annotated[
+        Path | None, typer.Option(help="folder of the images, or of the splits' folders, if not found")
+    ] = None,
     patch: Annotated[Path | None, typer.Option(help="apply this patch of the doctor first")] = None,
 ) -> None:
     """Write a data set in another format, and say what that cannot hold."""
@@ -102,7 +109,7 @@ def train(
     options: Options = None,
     resume: Annotated[Path | None, typer.Option(help="a last.ckpt; go on where it stopped")] = None,
 ) -> None:
-    """Train on COCO data: `vision-tasks train data=FOLDER model=faster_rcnn train.epochs=12`."""
+    """Train on data of any format: `vision-tasks train data=FOLDER model=faster_rcnn train.epochs=12`."""
     from vision_tasks.cli.train import run
 
     run(options or [], resume)
@@ -233,18 +240,18 @@ def main() -> None:
     except VisionTasksError as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        complain(str(error))
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that may not be written
         if debug or error.strerror is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"error: {where}{error.strerror}. Make room, or choose another folder.", err=True)
+        complain(f"{where}{error.strerror}. Make room, or choose another folder.")
         sys.exit(2)
     except RuntimeError as error:
         if debug or "out of memory" not in str(error):
             raise
-        typer.echo("error: the device is out of memory. Lower data.batch_size or model.min_size.", err=True)
+        complain("the device is out of memory. Lower data.batch_size or model.min_size.")
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         cause: BaseException | None = end  # typer ends silently at Ctrl-C

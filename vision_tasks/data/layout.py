@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -203,6 +203,18 @@ def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
             f"{', ...' if len(candidates) > 8 else ''}. Name the image folder."
         )
     return candidates[held.index(best)]
+
+
+def first_image_folder(file: Path, places: Sequence[tuple[Path, int]]) -> Path:
+    """`image_folder` for the first (top, url_parts) that leads to images; where none does, what the first one gives."""
+    token = _may_be_missing.set(False)  # an image that lies at a later place is not missing
+    try:
+        for top, url_parts in places:
+            with contextlib.suppress(VisionTasksError):
+                return image_folder(file, top, url_parts)
+    finally:
+        _may_be_missing.reset(token)
+    return image_folder(file, *places[0])
 
 
 def images_below(file: Path, folder: Path) -> Path:

@@ -7,7 +7,6 @@ categories that are surely absent (`neg_category_ids`) and those of which not al
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +20,9 @@ from vision_tasks.data.formats.coco_entries import Dialect
 from vision_tasks.data.formats.coco_writer import having_objects, write_instances
 from vision_tasks.data.formats.image_files import place_images
 from vision_tasks.data.formats.interface import Found, ImageWriting, Losses
-from vision_tasks.data.layout import find_coco, first_names, image_folder, looks_like_instances, looks_like_lvis
+from vision_tasks.data.layout import find_coco, first_image_folder, first_names, looks_like_instances, looks_like_lvis
 from vision_tasks.data.operations.gathering import with_objects
 from vision_tasks.data.records import Records, escapes
-from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories
 
 _RARE, _COMMON = 10, 100
@@ -44,12 +42,7 @@ def find_lvis(path: Path) -> dict[str, Found]:
 
 def _images(file: Path, top: Path) -> Path:
     """The folder of train2017 and val2017, or the one that holds the images themselves."""
-    try:
-        return image_folder(file, top, url_parts=2)
-    except VisionTasksError:
-        with contextlib.suppress(VisionTasksError):
-            return image_folder(file, top, url_parts=1)
-        raise
+    return first_image_folder(file, [(top, 2), (top, 1)])
 
 
 def read_lvis(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:

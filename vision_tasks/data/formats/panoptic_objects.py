@@ -21,7 +21,7 @@ from vision_tasks.data.formats.semantic_table import looked_up
 from vision_tasks.data.formats.shapes import encode_rle
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.image_headers import in_threads
-from vision_tasks.data.layout import image_folder, json_files, looks_like_panoptic, split_of
+from vision_tasks.data.layout import first_image_folder, image_folder, json_files, looks_like_panoptic, split_of
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records, escapes
@@ -83,19 +83,10 @@ def find_panoptic(path: Path) -> dict[str, Found]:
                 f"{path}: {found[split].annotations.name} and {file.name} are both of {split}. Name the one to use."
             )
         if split is not None:
-            found[split] = Found("coco_panoptic", file, _image_folder(file, path))
+            # Below the folder that was named, else beside it, as sets of several kinds of labels lie.
+            images = first_image_folder(file, [(path, 0), (path.parent, 0)])
+            found[split] = Found("coco_panoptic", file, images)
     return found
-
-
-def _image_folder(file: Path, path: Path) -> Path:
-    """Where the images are: below the folder that was named, else beside it, as sets of several kinds of labels lie."""
-    try:
-        return image_folder(file, path)
-    except VisionTasksError as error:
-        try:
-            return image_folder(file, path.parent)
-        except VisionTasksError:
-            raise error from None
 
 
 def read_panoptic_objects(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:

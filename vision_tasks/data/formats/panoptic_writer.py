@@ -33,6 +33,8 @@ _MISFIT = "masks of another size than their image: left out"
 _HIDDEN = "objects that lie beneath smaller ones entirely, or have no pixel: left out"
 _COVERED = "objects partly beneath smaller ones: a pixel is of one segment, the smaller one's"
 _JOINED = "objects of one stuff in one image: they are one segment"
+_REMEASURED = "boxes and areas as they were: written are those of a segment's pixels"
+_RENUMBERED = "annotation ids: segments get ids that are colours"
 _SIZELESS = "images whose size nothing tells, or that are too large: left out"
 
 
@@ -141,12 +143,17 @@ def _draw(records: Records, row: int, size: Size, target: Path) -> _Drawn:
     colors = np.append(ids, 0)[canvas]
     pixels = np.stack([colors & 255, colors >> 8 & 255, colors >> 16], 2).astype(np.uint8)
     Image.fromarray(pixels).save(target)
-    segments = []
+    segments: list[dict[str, Any]] = []
+    kept: dict[int, dict[str, Any]] = {}
     first = np.unique(segment_of, return_index=True)[1]
     for number, rle in enumerate(visible):
         if rle is not None:
             index = int(indices[first[number]])
             segments.append(_segment(records, index, int(ids[number]), rle, int(left[number])))
+            kept[index] = segments[-1]
+    told = {*lost[_COVERED], *indices[~alone].tolist()}
+    lost[_REMEASURED] = [i for i, one in kept.items() if i not in told and _is_remeasured(records, i, one)]
+    lost[_RENUMBERED] = [index for index, one in kept.items() if not _has_own_id(records, index, one)]
     return _Drawn(segments, lost)
 
 
@@ -158,6 +165,18 @@ def _segment(records: Records, index: int, number: int, rle: Rle, pixels: int) -
         "bbox": [int(v) for v in coco_mask.toBbox(rle)],
         "area": pixels,
     }
+
+
+def _is_remeasured(records: Records, index: int, segment: Mapping[str, Any]) -> bool:
+    """Whether box or area of an annotation were others, by more than a thousandth of a pixel."""
+    before = np.append(records.boxes[index], records.areas[index])
+    return not np.allclose(before, [*segment["bbox"], segment["area"]], rtol=0, atol=1e-3)
+
+
+def _has_own_id(records: Records, index: int, segment: Mapping[str, Any]) -> bool:
+    number = int(records.annotation_ids[index])
+    had = {} if records.extras is None else records.extras.annotations.get(index, {})
+    return bool(segment["id"] == had.get("segment_id", number))
 
 
 def _usable(records: Records, row: int, size: Size, lost: dict[str, list[int]]) -> list[tuple[int, Any]]:

@@ -12,6 +12,8 @@ from vision_tasks.data.formats.registry import FORMATS
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 
+_OF_PIXELS = ("masks", "coco_panoptic")
+
 
 def write_data(
     splits: Mapping[str, Records], out: Path | str, form: str = "coco", images: ImageWriting = "copy"
@@ -30,6 +32,7 @@ def write_data(
     """
     out = Path(out)
     write = check_target(out, form)
+    _check_outlines(splits, form)
     out.parent.mkdir(parents=True, exist_ok=True)
     losses = Losses()
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -41,6 +44,21 @@ def write_data(
         shutil.rmtree(work, ignore_errors=True)
         raise
     return losses
+
+
+def _check_outlines(splits: Mapping[str, Records], form: str) -> None:
+    """Refuse to write pixels of objects of which only boxes are known.
+
+    Raises:
+        VisionTasksError: no object of a split has an outline, and the format holds nothing else.
+    """
+    for name, records in splits.items():
+        bare = records.has_boxes and len(records.labels) > 0 and not records.has_shapes
+        if form in _OF_PIXELS and bare and (records.semantic is None or form != "masks"):
+            raise VisionTasksError(
+                f"{records.source} ({name}): no object has an outline, and {FORMATS[form].title} hold nothing but the "
+                "pixels of objects. Choose a format that has boxes: coco, voc, yolo, labelme, lvis or webdataset."
+            )
 
 
 def check_target(out: Path | str, form: str) -> Writer:
