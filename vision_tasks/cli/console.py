@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# What steers a terminal, or turns the order of letters; halves of letters, which cannot be written.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_COLORS = re.compile(r"(\x1b\[[0-9;]{1,8}m)")
+
+
+def printable(text: str) -> str:
+    """Text without what steers a terminal: names of categories and files may hold anything. Lines stay lines."""
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def console() -> Console:
@@ -20,7 +30,7 @@ def console() -> Console:
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = printable(self.format(record))
         if record.levelno >= logging.WARNING:
             mark = "\033[33mwarning:\033[0m" if sys.stderr.isatty() else "warning:"
             text = f"{mark} {text}"
@@ -37,9 +47,19 @@ def set_up_logging() -> None:
     logger.propagate = False
 
 
-def say(text: str = "") -> None:
-    """A result, on standard output."""
-    print(text, flush=True)  # noqa: T201
+def say(text: str = "", *, colored: bool = False) -> None:
+    """A result, on standard output, without what steers a terminal.
+
+    Args:
+        colored: keep colours: whoever says so has made names from data `printable` before.
+    """
+    parts = _COLORS.split(text) if colored else [text]
+    print("".join(p if n % 2 else printable(p) for n, p in enumerate(parts)), flush=True)  # noqa: T201
+
+
+def complain(text: str) -> None:
+    """Why nothing more is done, on standard error."""
+    print(f"error: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def table(rows: list[dict[str, object]], columns: list[str]) -> str:
@@ -59,4 +79,6 @@ def table(rows: list[dict[str, object]], columns: list[str]) -> str:
 def _cell(value: object) -> str:
     if value is None or (isinstance(value, float) and (value != value or value == -1)):
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return re.sub(r"[\t\n]", "\N{REPLACEMENT CHARACTER}", printable(str(value)))  # a cell is one line

@@ -61,7 +61,7 @@ def run(
         say(json.dumps(to_dict(diagnosis) | {"patch": _path(fix), "report": _path(report)}, ensure_ascii=False))
     else:
         for line in lines_of(diagnosis, mending.codes if fix is not None and mending is not None else None):
-            say(line)
+            say(line, colored=True)
         _say_next(case, data, options, diagnosis, mending if fix is not None else None, fix, report)
     return int(diagnosis.breaks)
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vision_tasks.cli.console import printable
+
 if TYPE_CHECKING:
     from vision_tasks.data.doctor.findings import Diagnosis, Example, Finding
 
@@ -49,7 +51,7 @@ def _finding(finding: Finding, mended: set[str] | None) -> Iterator[str]:
     yield f"{head}  {_headline(finding)}  [{finding.code}]"
     indent = " " * 8
     if finding.detail:
-        yield f"{indent}seen by: {finding.detail}"
+        yield f"{indent}seen by: {printable(finding.detail)}"
     yield from _examples(finding.examples, finding.count, indent)
     yield f"{indent}effect:  {kind.effect}"
     if mended is not None and finding.edits:
@@ -97,7 +99,7 @@ def _advice(advice: Mapping[str, Any]) -> Iterator[str]:
     for split, own in advice.items():
         if lines := own.get("lines"):
             yield f"Advice ({split}):"
-            yield from (f"  {line}" for line in lines)
+            yield from (f"  {printable(line)}" for line in lines)
             yield ""
             return
 
@@ -135,11 +137,6 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
         "edits": [dict(edit) for edit in finding.edits],
         "consequences": [_as_dict(below) for below in finding.consequences],
     }  # fmt: skip
-
-
-def printable(text: str) -> str:
-    """Text from a data file without what steers a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def painted(text: str, kind: str) -> str:

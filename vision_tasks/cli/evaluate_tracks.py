@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_tasks.cli.console import console, say, table
+from vision_tasks.cli.console import console, printable, say, table
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.outputs.files import make_folder
 
@@ -35,7 +35,7 @@ def run(truth: Path, results: Path, rules: str, category: int | None, annotated_
             f"name the results {next(iter(known))}.txt and so on."
         )
     for name in sorted(set(found) - set(known)):
-        console().print(f"No truth of {name}: it is left out.", markup=False)
+        console().print(f"No truth of {printable(name)}: it is left out.", markup=False)
         del found[name]
     if not annotated_only:
         _say_gaps(known, found)
@@ -67,7 +67,7 @@ def _say_gaps(truth: dict[str, MotRows], results: dict[str, MotRows]) -> None:
         beyond = 0 if name not in results else int((results[name].frames >= last).sum())
         if beyond:
             console().print(
-                f"{name}: the truth ends with frame {last}, and {beyond} rows of the results come after it and count "
+                f"{printable(name)}: the truth ends with frame {last}, and {beyond} rows of the results come after it and count "
                 "as wrong. With --annotated-only they are left out.",
                 markup=False,
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vision_tasks.cli.console import console
+from vision_tasks.cli.console import console, printable
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.outputs.files import make_folder
 from vision_tasks.inference.sharding import Share
@@ -75,7 +75,7 @@ def run(request: Request) -> int:
     def tell(problem: str) -> None:
         if problem not in told:  # sources may be opened twice
             told.add(problem)
-            screen.print(f"problem: {problem}", style="yellow", markup=False, emoji=False)
+            screen.print(f"problem: {printable(problem)}", style="yellow", markup=False, emoji=False)
 
     # Before the model is read, which takes seconds: a mistyped path is told at once.
     sources = _sources(request, 3, tell)
@@ -117,7 +117,7 @@ def run(request: Request) -> int:
             outputs.close(stopped=True)  # what an earlier run left stays
     seconds = time.perf_counter() - start
     for remark in drawn.problems:
-        screen.print(f"note: {remark}", style="yellow", markup=False, emoji=False)
+        screen.print(f"note: {printable(remark)}", style="yellow", markup=False, emoji=False)
     problems = [problem for source in sources for problem in source.problems]
     numbers = share.totals([outputs.frames, outputs.objects, len(tally.tracks), len(problems)])
     if not numbers[0] and not drawn.stopped:
