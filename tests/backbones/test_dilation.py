@@ -100,7 +100,10 @@ EXACT = (
 )
 
 
-HEAVY = ("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "resnext50_32x4d", "vgg11_bn")
+HEAVY = (
+    *("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "resnext50_32x4d", "vgg11_bn"),
+    *("mobilenet_v3_large", "squeezenet1_0"),
+)
 
 
 def quick_first(names: Iterable[str], quick: Iterable[str]) -> list[Any]:

@@ -34,7 +34,7 @@ ROAD = [
 def semantic_model(categories: list, **options: object) -> VisionModel:
     """Random weights that show every category somewhere."""
     torch.manual_seed(0)
-    model = vt.create_model("unet", categories, backbone="unet_16", **options).eval()
+    model = vt.create_model("unet", categories, backbone="resnet_narrow", widths=(32, 24, 16, 16, 8), **options).eval()
     images = torch.from_numpy(np.stack([picture(32, 48, i) for i in range(4)])).permute(0, 3, 1, 2)
     images = images[:, [0, 1, 2, 0][: int(options.get("in_channels", 3))]]
     for norm in model.modules():
@@ -203,7 +203,7 @@ def test_looks_from_the_command_line(predict, tmp_path: Path) -> None:
     model = semantic_model(ROAD)
     checkpoint, plain = saved(model, tmp_path)
     path = tmp_path / "large.png"
-    Image.fromarray(picture(200, 150)).save(path)
+    Image.fromarray(picture(120, 100)).save(path)
     options = ("--tile", 64, "--overlap", 16, "--flip", "--scales", "0.75,1")
     done = predict(checkpoint, path, "--out", tmp_path / "out", "--no-draw", *options)
     assert done.code == 0, done.err

@@ -115,7 +115,9 @@ def test_resumed_training_sees_exactly_what_was_left(records, uninterrupted, tmp
     assert resumed.seen == uninterrupted.seen[done:]
 
 
-@pytest.mark.parametrize("step", [0, 3, 6, 11])
+@pytest.mark.parametrize(
+    "step", [0, pytest.param(3, marks=pytest.mark.slow), 6, pytest.param(11, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_step_is_taken_again(records, uninterrupted, tmp_path, step):
     class SaveWhenStopped(lightning.Callback):
         def on_exception(self, trainer, module, exception):

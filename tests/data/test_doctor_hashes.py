@@ -208,6 +208,7 @@ def test_correlation_is_numpys(tmp_path: Path) -> None:
     np.testing.assert_allclose(quarter, [np.mean(p[:4]) for p in parts], atol=5e-3)
 
 
+@pytest.mark.slow
 def test_real_sets_of_one_microscope_and_of_photos(real_data: Path) -> None:
     """Of all pairs only those are alike that people see to be so: each was looked at."""
 

@@ -21,7 +21,7 @@ from vision_tasks.models.vision_model import VisionModel
 from vision_tasks.structures import Prediction
 
 CPU = torch.device("cpu")
-_QUICK = ("faster_rcnn", "retinanet", "ssdlite", "deeplabv3", "multi_head")
+_QUICK = ("faster_rcnn", "ssdlite", "deeplabv3", "multi_head")  # the last one has a RetinaNet's head
 NAMES = [
     name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*TINY, *TINY_MAPS, *TINY_JOINT)
 ]
@@ -128,6 +128,7 @@ def same_as_fast(model: VisionModel, ready: VisionModel) -> None:
     torch.testing.assert_close(got.scores, want.scores)
 
 
+@pytest.mark.slow
 def test_max_without_a_compiler_is_fast_and_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -195,8 +195,8 @@ def test_an_activation_that_several_layers_share_stays_outside() -> None:
     ("backbone", "norms_left"),
     [
         ("mobilenet_v3_small", 0),
-        ("squeezenet1_1", 0),
-        ("regnet_y_400mf", 0),
+        pytest.param("squeezenet1_1", 0, marks=pytest.mark.slow),
+        pytest.param("regnet_y_400mf", 0, marks=pytest.mark.slow),
         ("densenet121", 62),
         ("timm/resnet10t", 0),
     ],

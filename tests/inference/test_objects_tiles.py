@@ -63,7 +63,9 @@ SMALL = [(10 + 37 * i, 15 + 29 * j, 22 + 37 * i, 30 + 29 * j, (i + j) % 2, 0.5 +
 
 @pytest.mark.parametrize("merge", ["join", "nms", "nmm", "wbf"])
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("options", [{}, {"flip": True}, {"flip": True, "batch_size": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"flip": True}, marks=pytest.mark.slow), {"flip": True, "batch_size": 3}]
+)
 def test_objects_smaller_than_the_overlap_are_found_as_without_tiles(
     merge: Any, whole: bool, options: dict[str, Any]
 ) -> None:

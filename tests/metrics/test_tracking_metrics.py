@@ -205,6 +205,7 @@ def test_sequences_go_together_by_name(tmp_path):
         tracking_evaluate({"a": rows_of(tmp_path, line(1, 1, 0), length=1)}, {"a": rows_of(tmp_path, line(2, 1, 0))})
 
 
+@pytest.mark.slow
 def test_long_sequences_need_little_memory(tmp_path):
     """3,000 objects and as many tracks: tables of all pairs at 19 alphas would take 1.4 GB."""
     import tracemalloc

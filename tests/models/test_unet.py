@@ -127,7 +127,7 @@ def test_norms_of_the_original(norm: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet_narrow", "unet_16", "vgg11", "convnext_tiny", "squeezenet1_1"])
-@pytest.mark.parametrize("size", [(33, 71), (64, 64)])
+@pytest.mark.parametrize("size", [(33, 71), pytest.param((64, 64), marks=pytest.mark.slow)])
 def test_any_backbone_and_any_size(backbone: str, size: tuple[int, int]) -> None:
     with torch.device("meta"):
         model = unet(Categories.of(NAMES), backbone).to("meta").train()  # VGG is made on the CPU

@@ -143,6 +143,7 @@ def test_an_image_that_is_not_there_is_an_error() -> None:
         multilevel_roi_align([torch.zeros(2, 1, 8, 8)], [4], BOXES, IMAGES + 1, 2)
 
 
+@pytest.mark.slow
 def test_export_keeps_the_operator_that_runtimes_know() -> None:
     class Pool(torch.nn.Module):
         def forward(self, fine: Tensor, coarse: Tensor, boxes: Tensor) -> Tensor:

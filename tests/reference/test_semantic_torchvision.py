@@ -112,6 +112,7 @@ def test_logits_and_maps_equal_torchvision(twin: str, tmp_path: Path, caplog: py
         assert len(prediction.semantic.unique()) > 1
 
 
+@pytest.mark.slow
 def test_images_of_unequal_size_are_one_padded_batch(tmp_path: Path) -> None:
     theirs = lively("deeplabv3_mobilenet_v3_large")
     ours = vt.create_model("deeplabv3", weights=saved(theirs, tmp_path), min_size=None)
@@ -240,6 +241,7 @@ def test_a_file_of_other_classes_wants_their_names(tmp_path: Path) -> None:
         vt.create_model("fcn", ["cat", "dog"], weights=path)
 
 
+@pytest.mark.slow
 def test_such_a_file_runs_by_itself_and_is_saved_whole(tmp_path: Path) -> None:
     path = saved(lively("lraspp_mobilenet_v3_large"), tmp_path)
     model = vt.load(path)
