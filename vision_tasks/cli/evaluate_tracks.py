@@ -67,7 +67,7 @@ def _say_gaps(truth: dict[str, MotRows], results: dict[str, MotRows]) -> None:
         beyond = 0 if name not in results else int((results[name].frames >= last).sum())
         if beyond:
             console().print(
-                f"{printable(name)}: the truth ends with frame {last}, and {beyond} rows of the results come after it and "
-                "count as wrong. With --annotated-only they are left out.",
+                f"{printable(name)}: the truth ends with frame {last}, and {beyond} rows of the results come after "
+                "it and count as wrong. With --annotated-only they are left out.",
                 markup=False,
             )
