@@ -13,7 +13,7 @@ Data = Annotated[Path, typer.Argument(help="a folder or annotation file, of any 
 Out = Annotated[Path, typer.Argument(help="a new folder")]
 To = Annotated[str, typer.Option("--to", help="format to write; coco, voc, yolo, ... (see convert --help)")]
 Images = Annotated[str, typer.Option(help="copy image files, link them (hard links), or none")]
-Seed = Annotated[int, typer.Option(help="of everything drawn by chance")]
+Seed = Annotated[int, typer.Option(min=0, help="of everything drawn by chance")]
 
 
 @app.command()

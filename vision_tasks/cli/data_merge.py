@@ -31,6 +31,10 @@ def run(out: Path, data: list[Path], categories: Path | None, to: str, images: s
     say_written(out, FORMATS[to].title, losses, writing)
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and bool(str(value).strip())
+
+
 def read_renaming(path: Path) -> dict[str, str | None]:
     """Old names and new ones of a YAML file; null drops a category.
 
@@ -46,9 +50,9 @@ def read_renaming(path: Path) -> dict[str, str | None]:
     if not isinstance(content, dict):
         raise VisionTasksError(f"--map {path}: must hold lines such as 'Car: car', or 'rider: null' to drop.")
     for old, new in content.items():
-        if isinstance(new, dict | list | bool) or isinstance(old, bool) or old is None:
+        if not (_is_name(old) and (new is None or _is_name(new))):
             raise VisionTasksError(
-                f"--map {path}: {old!r}: {new!r} is not an old and a new name. Names such as no and 1 need quotation "
-                "marks."
+                f"--map {path}: {old!r}: {new!r} is not an old and a new name. Names such as no, 1 and 2024-05-01 need "
+                "quotation marks; null drops a category."
             )
     return {str(old): None if new is None else str(new) for old, new in content.items()}

@@ -49,6 +49,8 @@ class Split(Strict):
     def _holds_something(self) -> Split:
         if not any((self.annotations, self.semantic, self.patch, self.shards)):
             raise ValueError("give annotations (a COCO JSON file), semantic, or both")
+        if self.annotations and self.shards:
+            raise ValueError("annotations and shards are two sources of one split: give one, or a list of two splits")
         return self
 
 

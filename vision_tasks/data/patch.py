@@ -58,18 +58,25 @@ class SplitPatch:
 def fingerprint(records: Records) -> str:
     """What tells whether records are still those that a patch was made for, as 64 hexadecimal digits.
 
-    Of ids, names and sizes of images, ids, boxes, areas and crowd flags of annotations; not of categories, so that it
-    is the same whichever labels they were read with.
+    Of ids, names and sizes of images, ids, boxes, areas, crowd flags, outlines and categories' names of annotations;
+    not of the list of categories, so that it is the same whichever labels they were read with.
     """
     digest = hashlib.sha256()
     kinds = {"image_ids": "<i8", "widths": "<i4", "heights": "<i4", "first": "<i8", "name_ends": "<i8", "names": "u1"}
     kinds |= {"annotation_ids": "<i8", "boxes": "<f8", "areas": "<f8", "is_crowd": "?"}
+    kinds |= {"shape_starts": "<i8", "shape_bytes": "u1"}
     for name, kind in kinds.items():
         array = np.ascontiguousarray(getattr(records, name), kind)
         if name == "boxes" and np.isnan(array).any():
             array = np.where(np.isnan(array), np.nan, array)  # of the many bit patterns of NaN, one
         digest.update(f"{name} {array.shape}".encode())
         digest.update(array.data if array.size else b"")
+    used = np.unique(records.labels)
+    names = sorted({records.categories.names[k] for k in used.tolist()})
+    numbers = np.zeros(int(used.max(initial=0)) + 1, "<i4")
+    numbers[used] = [names.index(records.categories.names[k]) for k in used.tolist()]
+    digest.update(json.dumps(names).encode())
+    digest.update(numbers[records.labels].tobytes())
     return digest.hexdigest()
 
 
@@ -117,6 +124,8 @@ def read_patch(path: Path | str) -> dict[str, SplitPatch]:
     path = Path(path)
     try:
         value = _parsed(read_regular(path, _BYTES).decode())
+    except _TwiceError as error:
+        raise VisionTasksError(f"{path}: {error} stands twice in an object, one would be lost. Join them.") from error
     except OSError as error:
         raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
     except json.JSONDecodeError as error:
@@ -126,7 +135,8 @@ def read_patch(path: Path | str) -> dict[str, SplitPatch]:
         ) from error
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise VisionTasksError(f"{path}: is no JSON text. Is it a patch that the doctor wrote?") from error
-    if not isinstance(value, dict) or value.get(_MARK) != VERSION or not isinstance(value.get("splits"), dict):
+    marked = isinstance(value, dict) and type(value.get(_MARK)) is int and value[_MARK] == VERSION
+    if not marked or not isinstance(value.get("splits"), dict):
         raise VisionTasksError(
             f'{path}: is no patch: it must begin with {{"{_MARK}": {VERSION}, "splits": ...}}. '
             "`vision-tasks doctor DATA --fix patch.json` writes one."
@@ -134,15 +144,27 @@ def read_patch(path: Path | str) -> dict[str, SplitPatch]:
     return {name: _split(part, path, name) for name, part in value["splits"].items()}
 
 
+class _TwiceError(ValueError):
+    """A key that an object has twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(repr(next(key for key in keys if keys.count(key) > 1)))
+    return made
+
+
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError:
         # Whoever deletes the last edit leaves a comma behind the one before.
         mended = re.sub(r",([ \t\r]*\n\s*[\]}])", r"\1", text)
         if mended == text:
             raise
-        return json.loads(mended)
+        return json.loads(mended, object_pairs_hook=_unique)
 
 
 def _split(part: Any, path: Path, name: str) -> SplitPatch:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from vision_tasks.data import patch_operations as operations
 from vision_tasks.data.draft import Draft, EditError
 from vision_tasks.data.patch_operations import FORMS, Edit
@@ -58,7 +56,7 @@ _ID: _Check = (_is_whole, "a whole number")
 _FLAG: _Check = (lambda v: isinstance(v, bool), "true or false")
 _FORM: _Check = (lambda v: v in FORMS, f"one of {', '.join(FORMS)}")
 _WAS: _Check = (
-    lambda v: _is_list(v, lambda n: n is None or _is_number(n, -np.inf) or isinstance(n, (int, float)), 4),
+    lambda v: _is_list(v, lambda n: n is None or isinstance(n, float) or _is_whole(n), 4),
     "four numbers: x, y, width, height, null where one is unreadable",
 )
 _BOX: _Check = (lambda v: _is_list(v, _is_number, 4), "four numbers: x, y, width, height")

@@ -238,4 +238,6 @@ def escapes(name: str) -> str | None:
         return "is not a relative path"
     if ".." in PurePosixPath(name).parts:
         return "leads out of the image folder"
+    if name and not PurePosixPath(name).name:  # "."
+        return "names no file"
     return None

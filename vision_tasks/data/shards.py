@@ -258,9 +258,9 @@ def _index(path: Path, where: str) -> list[dict[str, Any]]:
     try:
         content = json.loads(read_regular(path, _LARGEST[INDEX]).decode())
         shards = content["shards"]
-        if content[MARK] != 1 or not all(isinstance(s["name"], str) and s["bytes"] > 0 for s in shards):
+        if content[MARK] != 1 or not all(isinstance(s["name"], str) and _is_size(s["bytes"]) for s in shards):
             raise ValueError("of another version")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise VisionTasksError(
             f"{where}: {INDEX} does not describe shards ({error}). Make them with: vision-tasks convert DATA OUT "
             "--to webdataset"
@@ -274,13 +274,23 @@ def _index(path: Path, where: str) -> list[dict[str, Any]]:
     return list(shards)
 
 
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 62
+
+
 def _places(path: Path, where: str, shards: int) -> np.ndarray:
     try:
         with open_regular(path) as stream:
-            places = np.load(stream, allow_pickle=False)
+            header = np.lib.format
+            read = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
+            shape, by_column, kind = read.get(header.read_magic(stream), header.read_array_header_2_0)(stream)
+            # What the header says is believed only if so many bytes follow.
+            held = os.fstat(stream.fileno()).st_size - stream.tell()
+            if len(shape) != 2 or shape[1] != 4 or by_column or kind != np.int64 or held != shape[0] * 32:
+                raise ValueError(f"{held:,} bytes are no {shape} of {kind}")
+            places = np.frombuffer(stream.read(held), np.int64).reshape(-1, 4)
     except (OSError, ValueError) as error:
         raise VisionTasksError(f"{where}: {PLACES} cannot be read ({error}). Make the shards again.") from error
-    sound = places.ndim == 2 and places.shape[1] == 4 and places.dtype == np.int64 and len(places) > 0
-    if not sound or (places[:, 1:] < 0).any() or (places[:, 1] >= shards).any() or (places[:, 3] > 1 << 31).any():
+    if not len(places) or (places[:, 1:] < 0).any() or (places[:, 1] >= shards).any() or (places[:, 3] > 1 << 31).any():
         raise VisionTasksError(f"{where}: {PLACES} does not fit {INDEX}. Make the shards again.")
-    return np.asarray(places)
+    return places

@@ -155,6 +155,8 @@ def _image_of(name: str, file: _File, base: Path, images: ImageFiles, problems: 
         place = os.path.normpath(base / folder / stated)
         root = os.path.normpath(images.root)
         inside = Path(place).relative_to(root).as_posix() if Path(place).is_relative_to(root) else None
+    if inside == ".":
+        inside = None
     if inside is not None and images.has(inside):
         return inside
     near = images.of(stem, own)

@@ -133,7 +133,7 @@ def read_category_file(root: Path, name: str) -> tuple[list[Any], list[Value] | 
         raise VisionTasksError(
             f"{path}: cannot be read ({error.strerror or error}). It should list the categories."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VisionTasksError(
             f'{path}: no list of categories. It should hold {{"categories": [{{"id": 0, "name": "road"}}, ...]}}.'
         ) from error

@@ -177,12 +177,12 @@ def is_value(value: object) -> bool:
     """Whether it is a pixel's number, or its red, green and blue."""
     if isinstance(value, list | tuple):
         return len(value) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in value)
-    return isinstance(value, int)
+    return isinstance(value, int) and abs(value) < 1 << 31
 
 
 def _flaw(entry: Mapping[str, Any]) -> str:
     """What is wrong with an entry, "" for nothing."""
-    if not isinstance(entry.get("name"), str | int) or not isinstance(entry.get("id"), int):
+    if not isinstance(entry.get("name"), str | int) or not isinstance(entry.get("id"), int) or not is_value(entry["id"]):
         return "needs a name and an id, its value in the masks (or a color)"
     for key in ("values", "colors"):
         several = entry.get(key, [])
