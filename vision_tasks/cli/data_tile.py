@@ -16,7 +16,7 @@ _NAMED = 5
 def run(data: Path, out: Path, size: int, overlap: float, visible: float, empty: bool, to: str) -> None:
     from vision_tasks.data.formats.registry import FORMATS, read_data
     from vision_tasks.data.operations.tile import windows
-    from vision_tasks.data.operations.tile_files import cut_images
+    from vision_tasks.data.operations.tile_files import NoTileError, cut_images
     from vision_tasks.data.operations.writing import check_target, write_data
 
     check_target(out, to)
@@ -27,10 +27,14 @@ def run(data: Path, out: Path, size: int, overlap: float, visible: float, empty:
     try:
         with work_bar(console()):
             splits = read_data(data, extras=True)
-            made = {
-                name: cut_images(records, work / name, size, overlap, visible, empty)
-                for name, records in splits.items()
-            }
+            made, bare = {}, {}
+            for name, records in splits.items():
+                try:
+                    made[name] = cut_images(records, work / name, size, overlap, visible, empty)
+                except NoTileError as error:
+                    bare[name] = error
+            if not made:
+                raise next(iter(bare.values()))
             tiles = {name: cut.records for name, cut in made.items()}
             # Linked, not copied: the tiles are on the same disk, and their first folder goes.
             losses = write_data(tiles, out, to, "link")
@@ -54,5 +58,7 @@ def run(data: Path, out: Path, size: int, overlap: float, visible: float, empty:
             say(f"  no tiles of {file}: {reason}")
         if len(cut.unreadable) > _NAMED:
             say(f"  ... and of {len(cut.unreadable) - _NAMED:,} more images that cannot be read")
+    for name in bare:
+        say(f"note: {name} is left out: no tile of it has an object")
     say_records(tiles)
     say_written(out, FORMATS[to].title, losses, "copy")

@@ -29,6 +29,10 @@ _SAMPLES = 277
 """TIFF's tag of how many bands there are."""
 
 
+class NoTileError(VisionTasksError):
+    """No tile has an object, and others are not wanted."""
+
+
 @dataclass
 class Cut:
     """Tiles of a split, written.
@@ -59,7 +63,7 @@ def cut_images(
         empty: keep tiles without objects. workers: threads; as many as there are cores, if None.
 
     Raises:
-        VisionTasksError: not one image can be read, or no tile is left.
+        NoTileError: no tile has an object, and `empty` is off. VisionTasksError: not one image can be read.
         OSError: a tile cannot be written.
     """
     sizes, unreadable = _sizes(records)
@@ -92,7 +96,7 @@ def cut_images(
             kept &= tiles.rows != row
     if not kept.any():
         reason = next(iter(unreadable.values()), "no object lies in any")
-        raise VisionTasksError(f"{records.source}: there is not one tile: {reason}")
+        raise (VisionTasksError if unreadable else NoTileError)(f"{records.source}: there is not one tile: {reason}")
     tiled = made.subset(kept)
     tiled = replace(
         tiled,
