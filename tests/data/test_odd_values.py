@@ -149,3 +149,12 @@ def test_a_split_without_any_tile_is_left_out(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "val is left out: no tile of it has an object" in done.output
     assert list(read_data(tmp_path / "out")) == ["train"]
+
+
+def test_one_id_for_the_only_images(tmp_path: Path) -> None:
+    images = [{"id": 5, "file_name": name, "width": 9, "height": 9} for name in ("a.png", "b.png")]
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(VisionTasksError, match=r"image id 5 is given to 2 different files \('a.png', 'b.png'\)"):
+        read_data(tmp_path)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vision_tasks.data.formats.registry import find_data, read_data
+from vision_tasks.data.formats.interface import Found
+from vision_tasks.data.formats.registry import find_data, read_data, read_found
 from vision_tasks.errors import VisionTasksError
 
 
@@ -48,3 +49,15 @@ def test_data_yaml_counts_first(tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text("names: [c, d]\ntrain: images/train\n")
     (tmp_path / "obj.data").write_text("{{{")
     assert read_data(tmp_path)["train"].categories.names == ("a", "b")
+
+
+def test_what_is_no_description(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(VisionTasksError, match=r"instances\.json: describes no YOLO data set.*leave format out"):
+        read_found(Found("yolo", tmp_path / "instances.json"))
+    yolo_set(tmp_path)
+    (tmp_path / "data.yaml").write_text("names: [a, b]\ntrain: images/train\n")
+    with pytest.raises(VisionTasksError, match="which of its parts is meant: train"):
+        read_found(Found("yolo", tmp_path / "data.yaml"))
+    with pytest.raises(VisionTasksError, match="has no part 'val', only train"):
+        read_found(Found("yolo", tmp_path / "data.yaml", part="val"))

@@ -210,16 +210,15 @@ def _split(found: Found, problems: Problems) -> _Split:
     if path.is_dir():
         description = Description(path / "data.yaml")
         part = found.part or "."
-        images = image_files(Path(os.path.normpath(path / part))) if found.images is None else _named(found, [part])
+        images = (
+            image_files(Path(os.path.normpath(path / part)), path) if found.images is None else _named(found, [part])
+        )
         is_whole, lost = True, list[str]()
     elif path.suffix.lower() == ".txt":
         description, is_whole = Description(path), False
         images, lost = listed_images(description, path)
     else:
-        described = describe(path)
-        if described is None or found.part not in described.parts:
-            raise VisionTasksError(f"{path}: no YOLO data set, or none with {found.part}. It has train, val and names.")
-        description = described
+        description = _described(path, found.part)
         images, lost, is_whole = _described_images(description, found, problems)
     problems.add("list_entry_missing", lost)
     unique = dict.fromkeys(images)
@@ -239,11 +238,25 @@ def _split(found: Found, problems: Problems) -> _Split:
     return _Split(list(unique), labels, [*dict.fromkeys([*above, top])], description, is_whole)
 
 
+def _described(path: Path, part: str | None) -> Description:
+    described = describe(path) if path.suffix.lower() in (".yaml", ".yml", ".data") else None
+    if described is None:
+        raise VisionTasksError(
+            f"{path}: describes no YOLO data set. That is a YAML or .data file with train, val and names, a list of "
+            "images (.txt), or a folder. If the file is of another format, leave format out, or name that one."
+        )
+    if part not in described.parts:
+        kept = ", ".join(described.parts)
+        what = f"has no part {part!r}, only {kept}" if part else f"which of its parts is meant: {kept}"
+        raise VisionTasksError(f"{path}: {what}. Give part, or the folder as data.path.")
+    return described
+
+
 def _named(found: Found, entries: Sequence[str]) -> list[Path]:
     """Images in a folder that somebody named: the one of the images, or that above the splits' folders."""
     top = Path(os.path.abspath(found.images or "."))
     folders = [next((p for p in within(top, ends(f"/{entry}")) if p.is_dir()), top) for entry in entries]
-    return [path for folder in dict.fromkeys(folders) for path in image_files(folder)]
+    return [path for folder in dict.fromkeys(folders) for path in image_files(folder, top)]
 
 
 def _labels_of(folder: Path, top: Path, named: Path | None) -> Path:
@@ -265,7 +278,7 @@ def _described_images(description: Description, found: Found, problems: Problems
     for entry in description.parts[found.part or "train"]:
         place = located(description, entry)
         if place.is_dir():
-            images += image_files(place)
+            images += image_files(place, Path(os.path.abspath(description.file.parent)))
         elif place.suffix.lower() == ".txt":
             listed, missing = listed_images(description, place)
             images, lost, is_whole = images + listed, lost + missing, False
