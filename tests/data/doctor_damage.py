@@ -53,6 +53,54 @@ def centred(data: Coco) -> None:
         a["bbox"] = [x + w / 2, y + h / 2, w, h]
 
 
+def yxyx(data: Coco) -> None:
+    for a in data["annotations"]:
+        x, y, w, h = a["bbox"]
+        a["bbox"] = [y, x, y + h, x + w]
+
+
+def percent(data: Coco) -> None:
+    normalised(data)
+    for a in data["annotations"]:
+        a["bbox"] = [100 * v for v in a["bbox"]]
+
+
+def doubled(data: Coco) -> None:
+    """As for images of twice the size."""
+    for a in data["annotations"]:
+        a["bbox"] = [2 * v for v in a["bbox"]]
+
+
+def _points(data: Coco, change: Callable[[dict[str, Any], int, float], float]) -> None:
+    for a in data["annotations"]:
+        a["segmentation"] = [[change(a, i % 2, v) for i, v in enumerate(p)] for p in a["segmentation"]]
+
+
+def halved_masks(data: Coco) -> None:
+    _points(data, lambda a, axis, v: v / 2)
+
+
+def doubled_masks(data: Coco) -> None:
+    _points(data, lambda a, axis, v: v * 2)
+
+
+def relative_masks(data: Coco) -> None:
+    _points(data, lambda a, axis, v: v - a["bbox"][axis])
+
+
+def masks_in_shares(data: Coco) -> None:
+    _points(data, lambda a, axis, v: v / _size(data, a)[axis])
+
+
+def swapped_masks(data: Coco) -> None:
+    for a in data["annotations"]:
+        a["segmentation"] = [[p[i ^ 1] for i in range(len(p))] for p in a["segmentation"]]
+
+
+def nothing(data: Coco) -> None:
+    data["annotations"] = []
+
+
 def unreadable(data: Coco) -> None:
     for a in _some(data):
         a["bbox"] = [1.0, 2.0, None, 4.0]
@@ -205,6 +253,11 @@ def no_objects(data: Coco) -> None:
 
 # Damage -> the code it must be found by, and what masks of the set must be.
 WITH_MASKS: dict[str, tuple[str, Damage]] = {
+    "halved masks": ("mask_beside_box", halved_masks),
+    "doubled masks": ("mask_beside_box", doubled_masks),
+    "relative masks": ("mask_beside_box", relative_masks),
+    "masks in shares": ("mask_beside_box", masks_in_shares),
+    "swapped masks": ("mask_beside_box", swapped_masks),
     "beside": ("mask_beside_box", beside),
     "crossing": ("mask_crossing", crossing),
     "no mask": ("mask_missing", no_mask),
@@ -220,6 +273,9 @@ ANYWHERE: dict[str, tuple[str, Damage]] = {
     "normalised": ("boxes_normalised", normalised),
     "YOLO's shares": ("boxes_normalised", yolo_shares),
     "shares of corners": ("boxes_normalised", corner_shares),
+    "percentages": ("boxes_percent", percent),
+    "yxyx": ("boxes_yxyx", yxyx),
+    "nothing": ("training_empty", nothing),
     "swapped": ("boxes_swapped", swapped),
     "centred": ("boxes_centred", centred),
     "unreadable": ("box_unreadable", unreadable),

@@ -67,7 +67,10 @@ def test_wrong_sizes_explain_boxes_that_lie_elsewhere(masks: bool, tmp_path: Pat
     for image in data["images"]:
         image["width"], image["height"] = image["height"], image["width"]
     path = written(data, tmp_path / "a.json")
-    assert vt.data.diagnose(path, quick=True).codes()[0] == ("box_outside" if masks else "boxes_swapped")
+    assert vt.data.diagnose(path, quick=True).codes()[0] == ("image_mis_sized" if masks else "boxes_swapped")
+    assert not vt.data.diagnose(path, quick=True).findings[0].edits, "the files alone know"
+    heads = vt.data.diagnose(path, Path(DATA or "") / "balloon_coco" / "train2017", quick=True)
+    assert heads.codes()[0] == "image_mis_sized"
     diagnosis = vt.data.diagnose(path, Path(DATA or "") / "balloon_coco" / "train2017")
     assert diagnosis.codes() == ["image_mis_sized"]
     assert diagnosis.findings[0].consequences

@@ -11,8 +11,8 @@ from doctor_sets import coco, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vision_tasks.data.doctor.conventions import reread
 from vision_tasks.data.doctor.diagnose import check_annotations
+from vision_tasks.data.doctor.forms import reread
 from vision_tasks.data.formats.coco import read_coco
 
 Rng = np.random.Generator

@@ -105,7 +105,7 @@ def test_a_category_without_objects_in_one_split_is_absent(tmp_path: Path) -> No
 def test_a_split_that_nobody_annotated_lacks_nothing(tmp_path: Path) -> None:
     val = scenes(seed=1)
     val["annotations"] = []
-    assert {f.code for f in between(scenes(), val, tmp_path)} == {"image_empty"}
+    assert {f.code for f in between(scenes(), val, tmp_path)} == {"split_empty"}
 
 
 def test_frequencies(tmp_path: Path) -> None:

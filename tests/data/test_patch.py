@@ -73,6 +73,8 @@ def _edited(records: Records, *edits: dict[str, Any]) -> Records:
     [
         ("xyxy", [10, 20, 40, 45], [10, 20, 30, 25], 750),
         ("normalised", [0.1, 0.2, 0.3, 0.5], [20, 16, 60, 40], 2400),  # of 200 × 80
+        ("percent", [10, 20, 30, 50], [20, 16, 60, 40], 2400),
+        ("yxyx", [2, 1, 6, 4], [1, 2, 3, 4], 12),
         ("swapped", [1, 2, 3, 4], [2, 1, 4, 3], 12),
         ("centred", [30, 20, 10, 4], [25, 18, 10, 4], 40),
         ("from_zero", [-1, 4, 10, 4], [0, 5, 10, 4], 40),
@@ -207,7 +209,7 @@ def test_sizes(records: Records) -> None:
         ({"op": "set_box", "id": 11, "was": [10, 10, 20, 10], "to": [1, 1, 1]}, "four numbers"),
         ({"op": "set_size", "image": 1, "was": [1, 1], "to": [5, 5]}, r"size of image 1 is \[50, 100\]"),
         ({"op": "boxes_from_masks", "ids": [13]}, "annotation 13 has no mask"),
-        ({"op": "boxes_from", "form": "yxyx"}, "one of xyxy, normalised"),
+        ({"op": "boxes_from", "form": "yxhw"}, "one of xyxy, yxyx, normalised"),
         ({"op": "merge_categories", "names": ["bird"], "into": "cat"}, "there is no category 'bird'"),
         ({"op": "join_images", "ids": [1]}, "two or more different image ids"),
         ([], "is no edit"),
@@ -275,6 +277,8 @@ def test_fingerprint(records: Records, tmp_path: Path) -> None:
         {"op": "areas_from_masks", "ids": [12]},
         {"op": "join_images", "ids": [1, 3]},
         {"op": "set_size", "image": 2, "was": [80, 200], "to": [80, 201]},
+        {"op": "drop_masks", "ids": [12]},
+        {"op": "merge_categories", "names": ["dog"], "into": "cat"},
     ):
         changed = fingerprint(apply_edits(records, [edit])) != fingerprint(records)
         assert changed == (edit["op"] != "areas_from_masks")

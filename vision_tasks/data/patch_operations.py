@@ -18,7 +18,9 @@ Edit = Mapping[str, Any]
 
 _MEANT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "xyxy": lambda b: np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], 1),
+    "yxyx": lambda b: np.concatenate([b[:, 1::-1], b[:, :1:-1] - b[:, 1::-1]], 1),
     "normalised": lambda b: b,  # multiplied by the size before
+    "percent": lambda b: b / 100,  # so is this
     "swapped": lambda b: b[:, [1, 0, 3, 2]],
     "centred": lambda b: np.concatenate([b[:, :2] - b[:, 2:] / 2, b[:, 2:]], 1),
     "from_zero": lambda b: b + np.array([1, 1, 0, 0]),
@@ -33,7 +35,7 @@ def boxes_from(draft: Draft, edits: Sequence[Edit]) -> None:
         at = draft.annotations(edit["ids"]) if "ids" in edit else np.arange(len(draft.row))
         boxes, rows = draft.arrays["boxes"][at], draft.row[at]
         with np.errstate(invalid="ignore", over="ignore"):  # unreadable boxes may hold anything
-            if edit["form"] == "normalised":
+            if edit["form"] in ("normalised", "percent"):
                 size = np.stack([draft.arrays["widths"][rows], draft.arrays["heights"][rows]], 1).astype(np.float64)
                 if len(unknown := np.unique(rows[(size == 0).any(1)])):
                     ids = draft.arrays["image_ids"][unknown]

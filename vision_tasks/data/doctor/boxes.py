@@ -10,6 +10,7 @@ import numpy as np
 from vision_tasks.data.doctor.findings import Finding
 from vision_tasks.data.doctor.masks import beside_box
 from vision_tasks.data.doctor.objects import Objects, shown
+from vision_tasks.data.doctor.parts import check_far_beyond
 
 _SAME = 0.5
 """Boxes of one category whose four numbers differ by no more pixels are one object annotated twice."""
@@ -58,7 +59,7 @@ def _from_masks_or(op: str, objects: Objects, places: np.ndarray, code: str) -> 
 
 
 def check_places(objects: Objects) -> list[Finding]:
-    """Boxes that lie outside their image, or reach more than a pixel beyond it."""
+    """Boxes that lie outside their image, or reach more than a pixel beyond it; many that do so by far are others."""
     boxes, sizes = objects.boxes, objects.sizes
     good = objects.positive
     with np.errstate(invalid="ignore"):
@@ -71,7 +72,9 @@ def check_places(objects: Objects) -> list[Finding]:
         size = f", the image is {width:.0f} × {height:.0f}" if np.isfinite(width) else ""
         return f"bbox is {shown(boxes[i])}{size}"
 
-    out = []
+    out = check_far_beyond(objects)
+    if out:
+        beyond[objects.found["box_far_beyond"]] = False
     for code, found, op in (("box_outside", outside, "drop_annotations"), ("box_beyond", beyond, "clip_boxes")):
         places = np.flatnonzero(found)
         out += objects.finding(code, places, detail, edits=_from_masks_or(op, objects, places, code))

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from vision_tasks.data.doctor.findings import Finding, ordered
+from vision_tasks.data.doctor.forms import CODES
+from vision_tasks.data.doctor.objects import LOOK, LOSING
 
 # Cause -> what it may explain, if the places of the consequence are (nearly all) among its own.
 _AT_THE_SAME_PLACES: dict[str, tuple[str, ...]] = {
@@ -19,6 +21,8 @@ _AT_THE_SAME_PLACES: dict[str, tuple[str, ...]] = {
 }
 # Cause -> what it explains in the same split, wherever that is.
 _ANYWHERE: dict[str, tuple[str, ...]] = {
+    "training_empty": ("image_empty",),
+    "split_empty": ("image_empty",),
     "image_ambiguous": ("image_unknown", "annotation_id_repeated"),
     "image_file_shared": ("image_copied",),
     "category_conflict": ("category_renumbered", "category_absent"),
@@ -27,8 +31,8 @@ _ANYWHERE: dict[str, tuple[str, ...]] = {
 }
 # Cause -> what follows from a wrong size of the image, in images that the cause names.
 _IN_THE_SAME_IMAGES: dict[str, tuple[str, ...]] = {
-    "image_mis_sized": ("box_outside", "box_beyond", "box_whole_image"),
-    "image_rotated": ("box_outside", "box_beyond"),
+    "image_mis_sized": ("box_outside", "box_beyond", "box_far_beyond", "box_whole_image"),
+    "image_rotated": ("box_outside", "box_beyond", "box_far_beyond"),
 }
 # Cause -> what it explains in the same split if that is no more often.
 _AS_OFTEN: dict[str, tuple[str, ...]] = {
@@ -59,6 +63,29 @@ def beneath(causes: Sequence[Finding], before: Iterable[Finding], after: Iterabl
     first, *others = causes
     edits = [edit for cause in causes for edit in cause.edits]  # they belong together, in this order
     return [replace(first, edits=tuple(edits), consequences=(*others, *vanished)), *after]
+
+
+def without_guesses(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of a split without edits that would lose what a wrong form or size, not mended, may have caused.
+
+    Args:
+        findings: of the annotations of one split.
+    """
+    unknown = any(
+        f.code in ("box_far_beyond", "image_mis_sized")
+        or (f.code in ("mask_beside_box", *CODES.values()) and not f.edits)
+        or LOOK in f.detail
+        for f in findings
+    )
+    if not unknown:
+        return list(findings)
+    of_places = ("box_outside", "box_beyond", "box_whole_image", "mask_beside_box", "mask_area")
+    return [
+        replace(f, edits=tuple(e for e in f.edits if e["op"] not in (*LOSING, "areas_from_masks")))
+        if f.code in of_places
+        else f
+        for f in findings
+    ]
 
 
 def folded(findings: Iterable[Finding], places: Places, images: Places) -> list[Finding]:

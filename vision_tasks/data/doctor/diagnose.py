@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from vision_tasks.data.doctor.between import check_shared_paths, check_without_objects
 from vision_tasks.data.doctor.boxes import check_boxes
-from vision_tasks.data.doctor.causes import beneath, folded
+from vision_tasks.data.doctor.causes import beneath, folded, without_guesses
 from vision_tasks.data.doctor.conventions import check_conventions
 from vision_tasks.data.doctor.entries import check_entries
 from vision_tasks.data.doctor.findings import Diagnosis, Finding
@@ -17,9 +17,11 @@ from vision_tasks.data.doctor.images import check_image_files
 from vision_tasks.data.doctor.labels import check_labels
 from vision_tasks.data.doctor.masks import check_masks
 from vision_tasks.data.doctor.objects import Objects
+from vision_tasks.data.doctor.parts import check_parts
 from vision_tasks.data.doctor.sizes import Network, check_sizes
+from vision_tasks.data.doctor.stated_sizes import check_exchanged
 from vision_tasks.data.doctor.statistics import statistics_of
-from vision_tasks.data.formats.registry import find_data, read_found
+from vision_tasks.data.formats.registry import find_with_images, read_found
 from vision_tasks.data.layout import images_may_be_missing
 from vision_tasks.data.patch_edits import apply_edits
 from vision_tasks.data.progress import Listener, counted, reporting_to
@@ -64,9 +66,12 @@ def diagnose(
         findings += vanishing
         if advice:
             out.advice[name] = advice
-    findings += check_labels(splits)
+    findings += [*check_labels(splits), *check_without_objects(splits)]
     out.looked_at.append(f"{sum(len(r.labels) for r in splits.values()):,} annotations")
-    if not quick:
+    if quick:
+        findings += check_shared_paths(splits)
+    else:
+        findings = [f for f in findings if f.code != "image_mis_sized"]  # the files say it of each image
         findings += check_image_files(splits)
         out.looked_at.append(f"{sum(map(len, splits.values())):,} images")
     out.findings = folded(findings, places, rows)
@@ -82,10 +87,14 @@ def _as_meant(records: Records, findings: Sequence[Finding]) -> Records:
 def check_annotations(records: Records, split: str) -> tuple[list[Finding], Objects]:
     """Findings in the annotations of one split, and its objects with boxes as they were meant."""
     written = Objects.of(records, split)
-    forms, objects = check_conventions(written)
+    turned = check_exchanged(written)
+    forms, objects = ([], written) if turned else check_conventions(written)
+    if not forms and not turned:
+        forms, objects = check_parts(written)
     findings = [*check_boxes(objects), *check_masks(objects)]
     if forms:
         findings = beneath(forms, [*check_boxes(written), *check_masks(written)], findings)
+    findings = without_guesses([*findings, *turned])
     return [*findings, *check_entries(objects)], objects
 
 
@@ -96,7 +105,5 @@ def splits_of(data: Path | str | Records | Mapping[str, Records], images: Path |
     if isinstance(data, Mapping):
         return dict(data)
     with images_may_be_missing():  # which is a finding
-        found = find_data(data)
-    if images is not None:
-        found = {name: replace(f, images=images) for name, f in found.items()}
+        found = find_with_images(data, images=images)
     return {name: read_found(f) for name, f in counted(found.items(), "reading", len(found))}

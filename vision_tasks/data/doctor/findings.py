@@ -69,12 +69,12 @@ class Finding:
     @property
     def severity(self) -> Severity:
         """That of its kind, or a graver one where it is as frequent as that takes."""
-        limit = self.kind.breaks_from
-        if limit is not None and self.of and self.count >= limit * self.of:
-            return "breaks"
-        limit = self.kind.hurts_from
-        if limit is not None and self.of and self.count >= limit * self.of:
-            return "hurts"
+        kind = self.kind
+        if self.of and self.count >= kind.least:
+            if kind.breaks_from is not None and self.count >= kind.breaks_from * self.of:
+                return "breaks"
+            if kind.hurts_from is not None and self.count >= kind.hurts_from * self.of:
+                return "hurts"
         return self.kind.severity
 
 

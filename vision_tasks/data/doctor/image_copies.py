@@ -72,15 +72,16 @@ def check_leaked(train: Looked, other: Looked) -> list[Finding]:
     exact = np.unique(leaked[pairs.exact])
     laid = [TURNS[t] for t in np.unique(pairs.turn[pairs.turn > 0])]
     count = len(np.unique(leaked))
-    summary = f"{count:,} of {len(other.records):,} images of {other.split} show what {len(images):,} of train show; "
+    summary = (
+        f"{count:,} of {len(other.records):,} images of {other.split} show what {len(images):,} of {train.split} show; "
+    )
     summary += f"{len(exact) or 'none'} equal to the byte" + (f"; some are {', '.join(laid)}" if laid else "")
     if len(siblings):
-        summary += f"; {len(siblings):,} more of train are made of the same originals, by their names"
+        summary += f"; {len(siblings):,} more of {train.split} are made of the same originals, by their names"
     edits = train.dropped(np.union1d(images, siblings), "image_leaked")
     if not edits:
-        summary += (
-            ". The patch would take more than half of train: split anew, by scene or film (vision-tasks data split)"
-        )
+        summary += f". The patch would take more than half of {train.split}: split anew, by scene or film"
+        summary += " (vision-tasks data split)"
 
     def detail(i: int) -> str:
         there = (
@@ -94,7 +95,7 @@ def check_leaked(train: Looked, other: Looked) -> list[Finding]:
     # The likest first: they are what people should look at.
     order = at[np.lexsort((at, -pairs.likeness[at]))]
     examples = tuple(train.example(int(rows[i]), detail(int(i))) for i in order[:12])
-    return [Finding("image_leaked", count, len(other.records), "train", examples, summary, tuple(edits))]
+    return [Finding("image_leaked", count, len(other.records), train.split, examples, summary, tuple(edits))]
 
 
 def _siblings(one: Looked, rows: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vision_tasks.data.decoding import PIXEL_LIMIT
+from vision_tasks.data.doctor.between import is_training
 from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
 from vision_tasks.data.doctor.image_copies import check_copied, check_leaked
 from vision_tasks.data.doctor.image_facts import CMYK, COLOUR, GREY, STATES, File, Member, facts_of
@@ -68,12 +69,13 @@ def check_image_files(
     """Opens every image file of a data set, once, over all cores.
 
     Args:
-        splits: records by name; what is the same as in "train" is leaked. workers: processes; None takes one a core.
-        progress: is told how far the work is. pixel_limit: images of more pixels are not decoded.
+        splits: records by name; what is the same as in "train" (or "train[1]", ...) is leaked. workers: processes;
+            None takes one a core. progress: is told how far the work is. pixel_limit: images of more pixels are
+            not decoded.
 
     Returns:
-        Findings in the order of the splits; they do not depend on the number of workers. A leak belongs to "train",
-        from which its edit takes images; it counts the images of the other split.
+        Findings in the order of the splits; they do not depend on the number of workers. A leak belongs to the part of
+        training from which its edit takes images; it counts the images of the other split.
 
     Raises:
         VisionTasksError: a process ended, most often for lack of memory.
@@ -85,10 +87,11 @@ def check_image_files(
     for one in looked:
         findings += [*check_readable(one), *check_mis_sized(one), *check_turned(one)]
         findings += [*check_kinds(one, mixed), *check_copied(one)]
-    train = next((one for one in looked if one.split == "train"), None)
+    training = [one for one in looked if is_training(one.split)]
     for other in looked:
-        if train is not None and other is not train:
-            findings += check_leaked(train, other)
+        if not is_training(other.split):
+            for train in training:
+                findings += check_leaked(train, other)
     return findings
 
 

@@ -20,6 +20,7 @@ class Kind:
         severity: see `Severity`. title: what is wrong, in the plural, as it follows a number.
         effect: what it does to training or to the metric. remedy: what to do.
         breaks_from, hurts_from: from this share on it breaks training, or hurts, whatever `severity` says; None: never.
+        least: fewer are too few for a share to say anything.
     """
 
     severity: Severity
@@ -28,33 +29,52 @@ class Kind:
     remedy: str
     breaks_from: float | None = None
     hurts_from: float | None = None
+    least: int = 1
 
 
 KINDS: dict[str, Kind] = {
     # conventions: one cause for a whole file
     "boxes_xyxy": Kind(
-        "breaks",
+        "hurts",
         "boxes are corners (x1, y1, x2, y2) where x, y, width, height belong",
         "they reach far beyond their objects and often their images",
         "convert them: the patch does",
+        breaks_from=0.2,
     ),
     "boxes_normalised": Kind(
-        "breaks",
+        "hurts",
         "boxes are shares of the image (0 to 1) where pixels belong",
         "all objects are smaller than a pixel, and none is learned",
         "multiply them by the image's size: the patch does",
+        breaks_from=0.2,
     ),
     "boxes_swapped": Kind(
-        "breaks",
+        "hurts",
         "boxes have x and y, and width and height, the wrong way round",
         "they lie elsewhere than their objects",
         "swap them: the patch does",
+        breaks_from=0.2,
     ),
     "boxes_centred": Kind(
-        "breaks",
+        "hurts",
         "boxes begin at their centre where their upper left corner belongs",
         "each is half its size too far to the lower right",
         "move them: the patch does",
+        breaks_from=0.2,
+    ),
+    "boxes_yxyx": Kind(
+        "hurts",
+        "boxes are corners with y first (y1, x1, y2, x2) where x, y, width, height belong",
+        "they lie elsewhere than their objects, and reach far beyond them",
+        "convert them: the patch does",
+        breaks_from=0.2,
+    ),
+    "boxes_percent": Kind(
+        "hurts",
+        "boxes are percentages of the image (0 to 100) where pixels belong",
+        "all of them crowd in the upper left of their images",
+        "multiply them by the image's size: the patch does",
+        breaks_from=0.2,
     ),
     # boxes
     "box_unreadable": Kind(
@@ -88,6 +108,19 @@ KINDS: dict[str, Kind] = {
     "box_beyond": Kind(
         "note", "boxes reach more than a pixel beyond their image", "they are clipped", "clip them: the patch does"
     ),
+    "box_far_beyond": Kind(
+        "hurts",
+        "boxes reach more than a tenth of the image beyond it",
+        "they are clipped; so many are no stray errors, but boxes of another form, or of images of another size",
+        "look at them; nothing is mended by itself",
+        breaks_from=0.2,
+    ),
+    "box_amodal": Kind(
+        "note",
+        "boxes hold their mask with room to spare",
+        "usual where whole objects are boxed and the seen part is outlined; else the boxes are loose",
+        "look at some of them",
+    ),
     "box_duplicated": Kind(
         "hurts",
         "annotations repeat another of the same category at the same place",
@@ -100,6 +133,7 @@ KINDS: dict[str, Kind] = {
         "often a placeholder of an annotation tool: the model learns to call every image an object",
         "look at them; delete those that are no objects",
         hurts_from=0.02,
+        least=5,
     ),
     "box_from_zero": Kind(
         "hurts",
@@ -112,7 +146,8 @@ KINDS: dict[str, Kind] = {
         "hurts",
         "masks do not fit their box",
         "box and mask teach different places",
-        "take the box from the mask: the patch does",
+        "take the box from the mask: the patch does, unless most disagree",
+        breaks_from=0.5,
     ),
     "mask_crossing": Kind(
         "hurts",
@@ -214,6 +249,18 @@ KINDS: dict[str, Kind] = {
         "annotations name an image that is not listed",
         "they are left out",
         "add the images, or delete the annotations",
+    ),
+    "training_empty": Kind(
+        "breaks",
+        "images of training have no annotation, none of them",
+        "there is nothing to learn",
+        "annotate them, or see whether the file is the one that was meant",
+    ),
+    "split_empty": Kind(
+        "hurts",
+        "images of this split have no annotation, none of them",
+        "nothing can be judged by it",
+        "annotate them, or see whether the file is the one that was meant",
     ),
     "image_empty": Kind(
         "note",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from vision_tasks.data.records import Records
 FEW = 10
 """A category with fewer objects is rare."""
 _IMBALANCE = 100
+_CASED = 5
+"""Where so many pairs of names differ in case alone, somebody meant it."""
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])[\s_\-./]+(?=\w)|(?<=\w)[\s_\-./]+(?=[^\W\d_])")
 """Spaces and the like that do not stand between digits: 1.2 is not 12, and A- is not A."""
 
@@ -52,7 +54,16 @@ def alike(splits: Mapping[str, Records]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in total:
         groups.setdefault(_key(name), []).append(name)
-    return {max(names, key=lambda n: total[n]): names for key, names in groups.items() if key and len(names) > 1}
+    # Letters that texts are read by: A and a are two of them.
+    return {
+        max(names, key=lambda n: total[n]): names
+        for key, names in groups.items()
+        if key and len(names) > 1 and not all(len(n.strip()) == 1 for n in names)
+    }
+
+
+def _by_case_alone(names: Sequence[str]) -> bool:
+    return len({unicodedata.normalize("NFKC", name).casefold() for name in names}) == 1
 
 
 def _counts(records: Records, into: Mapping[str, str]) -> dict[str, int]:
@@ -82,15 +93,20 @@ def _alike(splits: Mapping[str, Records], groups: Mapping[str, list[str]]) -> li
     for split, records in splits.items():
         own = _counts(records, {})
         found: dict[str, str] = {}
-        edits = []
+        edits: list[Mapping[str, Any]] = []
+        cased = 0
         for chosen, names in groups.items():
             here = [n for n in names if n in own]
             if not here or here == [chosen]:
                 continue
             edits.append({"op": "merge_categories", "names": here, "into": chosen, "why": "category_alike"})
+            cased += _by_case_alone(names)
             others = ", ".join(f"{n!r} ({own[n]:,} objects)" for n in here if n != chosen)
             found[chosen] = f"{own.get(chosen, 0):,} objects, and {others}"
-        out += _finding("category_alike", split, len(records.categories), found, edits)
+        summary = ""
+        if cased >= _CASED:
+            edits, summary = [], f"{cased} differ in case alone, which may be meant: look first, the patch joins none"
+        out += _finding("category_alike", split, len(records.categories), found, edits, summary)
     return out
 
 

@@ -6,10 +6,14 @@ import numpy as np
 
 from vision_tasks.data.doctor.entries import place_of
 from vision_tasks.data.doctor.findings import Finding
+from vision_tasks.data.doctor.forms import corners_of, longer_side
 from vision_tasks.data.doctor.objects import Objects, shown
+from vision_tasks.data.doctor.suspects import suspect
 
 _PIXELS, _SHARE = 2.0, 0.05
 """A side of a box may be so many pixels from its mask, or so large a share of the box's longer side."""
+_MANY_HELD = 0.3
+_MOST_BESIDE = 0.5
 _AREA_SHARE = 0.1
 _CROSSING = 0.01
 """Outlines of COCO cross themselves by slips of the mouse; a hundredth of the area changes nothing."""
@@ -24,30 +28,52 @@ def check_masks(objects: Objects) -> list[Finding]:
 
 def beside_box(objects: Objects) -> np.ndarray:
     """Which masks reach elsewhere than their box, (N,) bool."""
-    boxes, outlines = objects.boxes, objects.outlines
     with np.errstate(invalid="ignore", over="ignore"):
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-        off = np.abs(corners - outlines.extent).max(1)
-        allowed = np.maximum(_PIXELS, _SHARE * np.maximum(boxes[:, 2:].max(1), longer_side(outlines.extent)))
-        return np.asarray(objects.positive & outlines.has & (off > allowed))
+        off = np.abs(corners_of(objects.boxes) - objects.outlines.extent).max(1)
+        return np.asarray(objects.positive & objects.outlines.has & (off > _allowed(objects)))
 
 
-def longer_side(extent: np.ndarray) -> np.ndarray:
-    """(N,) longer side of left, top, right, bottom (N, 4)."""
-    return np.asarray((extent[:, 2:] - extent[:, :2]).max(1))
+def _allowed(objects: Objects) -> np.ndarray:
+    """(N,) pixels by which a side of a box may be off its mask."""
+    longer = np.maximum(objects.boxes[:, 2:].max(1), longer_side(objects.outlines.extent))
+    return np.asarray(np.maximum(_PIXELS, _SHARE * longer))
+
+
+def _held(objects: Objects) -> np.ndarray:
+    """Which boxes reach further than their mask on some sides, and on none less far, (N,) bool."""
+    corners, extent = corners_of(objects.boxes), objects.outlines.extent
+    with np.errstate(invalid="ignore", over="ignore"):
+        allowed = _allowed(objects)[:, None]
+        held = (corners[:, :2] <= extent[:, :2] + allowed) & (corners[:, 2:] >= extent[:, 2:] - allowed)
+        return np.asarray(held.all(1))
 
 
 def check_fit(objects: Objects) -> list[Finding]:
-    """Masks whose extent is not their box."""
+    """Masks whose extent is not their box.
+
+    Where many boxes hold their mask with room to spare, that is how they were drawn: around whole objects of which
+    the mask is the part that is seen. Where most masks lie elsewhere, either side may be wrong: nothing is mended.
+    """
     outlines, boxes = objects.outlines, objects.boxes
-    places = np.flatnonzero(beside_box(objects) & (outlines.area > 0))
+    beside = beside_box(objects) & (outlines.area > 0)
+    total = int(outlines.has.sum())
+    held = beside & _held(objects)
+    if held.sum() < _MANY_HELD * total:
+        held[:] = False
+    places = np.flatnonzero(beside & ~held)
 
     def detail(i: int) -> str:
         left, top, right, bottom = outlines.extent[i]
         return f"bbox is {shown(boxes[i])}, its mask spans {shown(np.array([left, top, right - left, bottom - top]))}"
 
     edits = [{"op": "boxes_from_masks", "ids": objects.ids(places), "why": "mask_beside_box"}]
-    return objects.finding("mask_beside_box", places, detail, of=int(outlines.has.sum()), edits=edits)
+    summary = ""
+    if len(places) and (len(places) > _MOST_BESIDE * total or objects.are_too_many(len(places))):
+        summary, edits = suspect(objects, places), []
+    return [
+        *objects.finding("mask_beside_box", places, detail, of=total, summary=summary, edits=edits),
+        *objects.finding("box_amodal", np.flatnonzero(held), detail, of=total),
+    ]
 
 
 def check_crossing(objects: Objects) -> list[Finding]:

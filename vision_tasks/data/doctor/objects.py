@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,12 @@ from vision_tasks.data.doctor.outlines import Outlines, measure_outlines
 from vision_tasks.data.records import Records
 
 _LARGEST = 1e9
+LOSING = ("drop_annotations", "drop_masks", "clip_boxes", "boxes_from_masks")
+"""Edits that would lose sound data, were the finding wrong."""
+_SAFE = ("box_duplicated", "box_unreadable")
+"""Findings whose edits lose nothing: what is repeated stays once, what is unreadable was never there."""
+_MOST_LOST, _FEW_LOST = 0.2, 3
+LOOK = "so many are no stray errors, and the patch leaves them alone: look first"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,15 @@ class Objects:
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
+
+    def only(self, places: np.ndarray) -> Objects:
+        """Some of the annotations, (n,) indices in ascending order; what is known of them is kept."""
+        rows = self.rows[places]
+        first = np.searchsorted(rows, np.arange(len(self.records) + 1)).astype(np.int64)
+        names = ("annotation_ids", "labels", "areas", "is_crowd", "usable", "shape_starts")
+        own = {name: getattr(self.records, name)[places] for name in names}
+        records = replace(self.records, **own, boxes=self.records.boxes[places], first=first, extras=None, folder=None)
+        return Objects(records, self.split, self.boxes[places])
 
     def __len__(self) -> int:
         """Number of annotations."""
@@ -106,8 +121,17 @@ class Objects:
             )
             for i in chosen
         )  # fmt: skip
+        edits = tuple(edits)
+        losing = sum(len(edit["ids"]) for edit in edits if edit["op"] in LOSING)
+        if code not in _SAFE and self.are_too_many(losing):
+            edits = ()
+            summary = "; ".join([summary] * bool(summary) + [LOOK])
         total = len(self) if of is None else of
-        return [Finding(code, len(places), total, self.split, examples, summary, tuple(edits))]
+        return [Finding(code, len(places), total, self.split, examples, summary, edits)]
+
+    def are_too_many(self, count: int) -> bool:
+        """Whether so many annotations are more than an edit may change at once: then the cause is another."""
+        return count > max(_MOST_LOST * len(self), _FEW_LOST)
 
     def image_finding(
         self, code: str, rows: np.ndarray, detail: Callable[[int], str], edits: Iterable[Mapping[str, Any]] = ()
