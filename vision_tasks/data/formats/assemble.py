@@ -124,10 +124,10 @@ def _images(columns: Columns, problems: Problems, source: Path) -> tuple[dict[st
             kept[same] = False
             problems.add("image_ambiguous", [f"image {_shown(ids[i])} {name(i).decode()}" for i in same])
     if not kept.any():
-        if same := _repeated(ids, (ids != MISSING) & (lengths > 0)):
-            files = ", ".join(repr(name(i).decode()) for i in same[0][:3])
+        if groups := _repeated(ids, (ids != MISSING) & (lengths > 0)):
+            files = ", ".join(repr(name(i).decode()) for i in groups[0][:3])
             raise VisionTasksError(
-                f"{source}: image id {_shown(ids[same[0][0]])} is given to {len(same[0]):,} different files ({files}), "
+                f"{source}: image id {_shown(ids[groups[0][0]])} is given to {len(groups[0]):,} different files ({files}), "
                 "so whose annotations are whose is unknown, and no other image is left. Give each image its own id."
             )
         raise VisionTasksError(

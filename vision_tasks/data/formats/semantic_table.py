@@ -182,7 +182,8 @@ def is_value(value: object) -> bool:
 
 def _flaw(entry: Mapping[str, Any]) -> str:
     """What is wrong with an entry, "" for nothing."""
-    if not isinstance(entry.get("name"), str | int) or not isinstance(entry.get("id"), int) or not is_value(entry["id"]):
+    own = entry.get("id")
+    if not isinstance(entry.get("name"), str | int) or not isinstance(own, int) or not is_value(own):
         return "needs a name and an id, its value in the masks (or a color)"
     for key in ("values", "colors"):
         several = entry.get(key, [])
