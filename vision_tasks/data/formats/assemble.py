@@ -127,8 +127,9 @@ def _images(columns: Columns, problems: Problems, source: Path) -> tuple[dict[st
         if groups := _repeated(ids, (ids != MISSING) & (lengths > 0)):
             files = ", ".join(repr(name(i).decode()) for i in groups[0][:3])
             raise VisionTasksError(
-                f"{source}: image id {_shown(ids[groups[0][0]])} is given to {len(groups[0]):,} different files ({files}), "
-                "so whose annotations are whose is unknown, and no other image is left. Give each image its own id."
+                f"{source}: image id {_shown(ids[groups[0][0]])} is given to {len(groups[0]):,} different files "
+                f"({files}), so whose annotations are whose is unknown, and no other image is left. Give each its "
+                "own id."
             )
         raise VisionTasksError(
             f'{source}: no usable image among the {len(ids):,} entries of "images".\n{problems.summary()}'.rstrip()
