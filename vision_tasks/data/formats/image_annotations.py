@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vision_tasks.data.formats.fence import check_side_file
 from vision_tasks.data.formats.patterns import ENDINGS
 from vision_tasks.data.formats.semantic_files import SPLIT_WORDS
 from vision_tasks.data.regular_files import open_regular, read_regular_text
@@ -130,6 +131,7 @@ def _listed(folder: Path) -> list[str]:
     for file in (folder / name for name in LABEL_LISTS):
         try:
             if file.is_file():
+                check_side_file(file, folder)
                 text = read_regular_text(file, _LONGEST_LIST, "replace")
                 lines = (" ".join(line.split()) for line in text.split("\n"))
                 return [n for n in dict.fromkeys(lines) if n and n not in _PLACEHOLDERS]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vision_tasks.data.formats.fence import check_side_file
 from vision_tasks.data.formats.label_images import Reading
 from vision_tasks.data.formats.patterns import checked, compiled, file_names, folders
 from vision_tasks.data.formats.semantic_layouts import LAYOUTS
@@ -120,6 +121,7 @@ def read_category_file(root: Path, name: str) -> tuple[list[Any], list[Value] | 
     the columns Idx and Name, or one name a line."""
     checked(name, "categories", ())
     path = root / name
+    check_side_file(path, root)
     try:
         text = read_regular_text(path)
         if path.suffix.lower() != ".json":

@@ -15,15 +15,14 @@ from vision_tasks.data.formats.yolo_files import (
     Description,
     describe,
     ends,
-    folder_splits,
     image_files,
-    label_folder,
     listed_images,
     located,
     names_beside,
     read_text,
     within,
 )  # fmt: skip
+from vision_tasks.data.formats.yolo_folders import folder_splits, label_folder
 from vision_tasks.data.formats.yolo_lines import FAR, Line, pixels, read_lines
 from vision_tasks.data.image_errors import ImageError
 from vision_tasks.data.image_headers import in_threads, upright_size

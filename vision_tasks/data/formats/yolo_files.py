@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from vision_tasks.data.formats.fence import check_side_file, is_inside
 from vision_tasks.data.formats.patterns import matching
-from vision_tasks.data.regular_files import open_regular, read_regular
+from vision_tasks.data.regular_files import read_regular
 from vision_tasks.data.yaml_files import read_yaml
 from vision_tasks.errors import VisionTasksError
 
@@ -17,7 +18,7 @@ NAME_FILES = ("classes.txt", "obj.names", "classes.names", "names.txt")
 """Files with one class name a line, beside the labels or above them; the first that is there counts."""
 NO_LABELS = ("classes.txt", "names.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt", "notes.txt")
 _LARGEST = 64 << 20
-_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def describe(path: Path) -> Description | None:
         content: Any = {key.strip(): value.strip() for key, _, value in pairs}
         if isinstance(listed := content.pop("names", None), str):
             below = within(path.parent, [listed, PurePosixPath(listed).name])
+            if not below and (beside := path.parent / PurePosixPath(listed).name).is_file():
+                check_side_file(beside, path.parent)
             content["names"] = _named_lines(read_text(next(p for p in below if p.is_file()))) if below else None
         content["nc"] = content.pop("classes", None)
     else:
@@ -69,14 +72,14 @@ def describe(path: Path) -> Description | None:
             content = read_yaml(path, typed=False)
         except OSError as error:
             raise VisionTasksError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
-    if not isinstance(content, dict) or not any(_entries(content, s) for s in _SPLITS):
+    if not isinstance(content, dict) or not any(_entries(content, s) for s in SPLITS):
         return None
     if content.get("names") is None and content.get("nc") is None:
         return None
     return Description(
         file=path,
         base=_text(path, content.get("path")),
-        parts={split: own for split in _SPLITS if (own := _entries(content, split))},
+        parts={split: own for split in SPLITS if (own := _entries(content, split))},
         names=_names(path, content.get("names"), content.get("nc")),
         key_points=_key_points(path, content.get("kpt_shape")),
         labelled_only=str(content.get("skip_if_label_file_missing")).lower() == "true",
@@ -92,7 +95,7 @@ def _text(path: Path, value: Any) -> str:
 
 def _entries(content: Mapping[str, Any], split: str) -> list[str]:
     """What stands under the name of a split, as texts."""
-    value = next((content[key] for key in _SPLITS[split] if content.get(key)), None)
+    value = next((content[key] for key in SPLITS[split] if content.get(key)), None)
     several = value if isinstance(value, list) else [value]
     return [entry for entry in several if isinstance(entry, str) and entry]
 
@@ -127,10 +130,15 @@ def _key_points(path: Path, shape: Any) -> int:
 
 
 def names_beside(folders: Sequence[Path]) -> dict[int, str] | None:
-    """Class names from a file with one a line (`NAME_FILES`), in the first of these folders that has one."""
+    """Class names from a file with one a line (`NAME_FILES`), in the first of these folders that has one.
+
+    Raises:
+        VisionTasksError: it is a link that leads out of the last of the folders, which is the data set's.
+    """
     for folder in folders:
         for name in NAME_FILES:
             if (folder / name).is_file():
+                check_side_file(folder / name, folders[-1])
                 return _named_lines(read_text(folder / name))
     return None
 
@@ -140,22 +148,16 @@ def _named_lines(text: str) -> dict[int, str]:
 
 
 def within(top: Path, paths: Sequence[str]) -> list[Path]:
-    """Those of the paths, from `top` on, that lie in it or beside it, and are there."""
+    """Those of the paths, from `top` on, that lie in it or in a usual folder beside it, and are there."""
     found = (Path(os.path.normpath(top / p)) for p in paths)
-    return [p for p in found if p.is_relative_to(_fence(top)) and p.exists()]
-
-
-def _fence(top: Path) -> Path:
-    """What paths in data files must not lead out of: the folder above, but not the whole machine."""
-    return top.parent if top.parent != top.parent.parent else top
+    return [p for p in found if p.exists() and is_inside(p, top)]
 
 
 def located(description: Description, entry: str) -> Path:
     """The folder or file that an entry of a description means.
 
     Tried are `path`, the description's own folder and the one above it, as tools differ about where `path` starts; of
-    "../" also what follows; of an absolute path of another machine its ends. Nothing outside of the folder above is
-    touched.
+    "../" also what follows; of an absolute path of another machine its ends. All must be `fence.is_inside`.
 
     Raises:
         VisionTasksError: it is not there, or lies outside.
@@ -167,9 +169,9 @@ def located(description: Description, entry: str) -> Path:
     if found := within(top, wanted):
         return found[0]
     first = Path(os.path.normpath(top / wanted[0]))
-    if not first.is_relative_to(_fence(top)):
+    if not is_inside(first, top):
         raise VisionTasksError(
-            f"{description.file}: {entry!r} would be {first}, which is outside of {_fence(top)}; files there are not "
+            f"{description.file}: {entry!r} would be {first}, which leads outside of {top}; files there are not "
             f"read because a data file says so. Name the image folder, or copy {description.file.name} into the folder "
             "of the data, take out its path, and write train, val and test from there on."
         )
@@ -201,9 +203,20 @@ def ends(path: str) -> list[str]:
     return ["/".join(parts[n:]) for n in range(1, len(parts))]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All images in a folder and below it, in the order of names."""
-    return [folder / path for path, _ in matching(folder, "{stem}.*", {})]
+def image_files(folder: Path, top: Path) -> list[Path]:
+    """All images in a folder and below it, in the order of names.
+
+    Raises:
+        VisionTasksError: one of these folders is a link that leads out of `top`.
+    """
+    found = [folder / path for path, _ in matching(folder, "{stem}.*", {})]
+    for place in dict.fromkeys(path.parent for path in found):
+        if not is_inside(place, top):
+            raise VisionTasksError(
+                f"{place}: a link that leads out of {top}, which is not followed. Name the image folder "
+                "(--image-folder), or put the images themselves there."
+            )
+    return found
 
 
 def listed_images(description: Description, file: Path) -> tuple[list[Path], list[str]]:
@@ -221,7 +234,7 @@ def listed_images(description: Description, file: Path) -> tuple[list[Path], lis
         if folder not in known and name:
             own = Path(os.path.normpath(file.parent / folder)) if not _is_absolute(folder) else None
             try:
-                inside = own is not None and own.is_relative_to(_fence(top)) and (own / name).is_file()
+                inside = own is not None and is_inside(own, top) and (own / name).is_file()
                 known[folder] = own if own is not None and inside else located(description, f"{folder}/{name}").parent
             except VisionTasksError as error:
                 refusal = error
@@ -233,81 +246,3 @@ def listed_images(description: Description, file: Path) -> tuple[list[Path], lis
     if not found and refusal is not None:
         raise refusal
     return found, lost
-
-
-def label_folder(folder: Path, top: Path) -> Path:
-    """Where the labels of a folder's images lie.
-
-    An "images" in the path, the last one first as the field has it, stands for "labels"; above the description's own
-    folder, and in it. Where there is no such folder, labels lie beside the images.
-    """
-    above = _fence(top)
-    if folder.is_relative_to(above):
-        parts = folder.relative_to(above).parts
-        for place in reversed([n for n, part in enumerate(parts) if part.lower() == "images"]):
-            tail = ("labels", *parts[place + 1 :])
-            beside = [] if folder.is_relative_to(top) else [top.joinpath(*tail)]  # images of several kinds of labels
-            for found in (above.joinpath(*parts[:place], *tail), *beside):
-                if found.is_dir():
-                    return found
-    return folder
-
-
-def folder_splits(top: Path) -> dict[str, str]:
-    """Split -> image folder below `top`, of data sets without a description, whose labels look like YOLO's."""
-    found: dict[str, str] = {}
-    for split, place in _places(top):
-        folder = Path(os.path.normpath(top / place))
-        if split not in found and folder.is_dir() and looks_like_labels(label_folder(folder, top)):
-            found[split] = place
-    return found
-
-
-def _places(top: Path) -> Iterator[tuple[str, str]]:
-    for split, words in _SPLITS.items():
-        inner = sorted(p.name for p in top.iterdir() if p.is_dir())
-        images = sorted(p.name for p in (top / "images").iterdir() if p.is_dir()) if "images" in inner else []
-        yield from ((split, f"images/{n}") for n in images if _told(n, words))
-        yield from ((split, f"{n}/images") for n in inner if _told(n, words))
-        yield from ((split, n) for n in inner if _told(n, words))
-    yield "train", "images"
-    yield "train", "."
-
-
-def _told(name: str, words: Sequence[str]) -> bool:
-    return name.lower().rstrip("0123456789_-") in words
-
-
-def looks_like_labels(folder: Path) -> bool:
-    """Whether the first label files in a folder hold nothing but lines of numbers, at least one."""
-    seen = 0
-    for path in _some_texts(folder):
-        with open_regular(path) as stream:
-            text = stream.read(1 << 16).decode("utf-8-sig", "replace")
-        lines = [line.split() for line in text.splitlines()[:5]]
-        lines = [fields for fields in lines if fields]
-        if any(len(fields) < 5 or not _numbers(fields[:5]) for fields in lines):
-            return False
-        seen += bool(lines)
-        if seen > 3:
-            break
-    return seen > 0
-
-
-def _some_texts(folder: Path) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            for number, entry in enumerate(entries):
-                name = entry.name.lower()
-                if name.endswith(".txt") and name not in NO_LABELS and entry.is_file() and number < 5000:
-                    yield Path(entry.path)
-    except OSError:
-        return
-
-
-def _numbers(fields: Sequence[str]) -> bool:
-    try:
-        first, *_ = map(float, fields)
-    except (ValueError, OverflowError):
-        return False
-    return first.is_integer()
