@@ -58,7 +58,7 @@ def _finding(finding: Finding, mended: set[str] | None) -> Iterator[str]:
         how = " (the patch mends it)" if finding.code in mended else " (the patch cannot mend it)"
     else:
         how = " (--fix mends it)" if finding.edits else ""
-    yield f"{indent}to do:   {kind.remedy}{how}"
+    yield f"{indent}to do:   {finding.remedy}{how}"
     for below in finding.consequences:
         yield f"{indent}└ hence  {_headline(below)}  [{below.code}]"
         for deeper in below.consequences:
@@ -68,7 +68,30 @@ def _finding(finding: Finding, mended: set[str] | None) -> Iterator[str]:
 def _headline(finding: Finding) -> str:
     of = f" of {finding.of:,}" if finding.of else ""
     split = f"{finding.split}: " if finding.split else ""
-    return f"{split}{finding.count:,}{of} {finding.kind.title}"
+    title = finding.title if finding.count != 1 else in_singular(finding.title, bool(of))
+    return f"{split}{finding.count:,}{of} {title}"
+
+
+_ONE = {
+    "are": "is", "have": "has", "do": "does", "lie": "lies", "reach": "reaches", "cover": "covers", "repeat": "repeats",
+    "cross": "crosses", "enclose": "encloses", "disagree": "disagrees", "name": "names", "begin": "begins",
+    "differ": "differs", "hold": "holds", "share": "shares", "state": "states", "occur": "occurs",
+}  # fmt: skip
+_ITS = {"their": "its", "themselves": "itself"}
+
+
+def in_singular(title: str, of: bool) -> str:
+    """A title as it follows a one: its verb, and, unless "of 12" stands between, the noun before it."""
+    words = title.split(" ")
+    at = next((n for n, word in enumerate(words) if word in _ONE), None)
+    if at is None:
+        return title
+    rest = [_ITS.get(word, word) for word in words[at + 1 :]]
+    nouns = words[:at]
+    if not of and at == 1:
+        noun = nouns[0]
+        nouns = [f"{noun[:-3]}y" if noun.endswith("ies") else noun[:-2] if noun == "boxes" else noun.removesuffix("s")]
+    return " ".join([*nouns, _ONE[words[at]], *rest])
 
 
 def _examples(examples: tuple[Example, ...], count: int, indent: str) -> Iterator[str]:
@@ -123,9 +146,9 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
         "split": finding.split,
         "count": finding.count,
         "of": finding.of,
-        "title": finding.kind.title,
+        "title": finding.title,
         "effect": finding.kind.effect,
-        "remedy": finding.kind.remedy,
+        "remedy": finding.remedy,
         "detail": finding.detail,
         "examples": [
             {

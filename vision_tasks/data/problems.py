@@ -55,7 +55,7 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
     "image_size_unknown": (
         "note",
         "images state no usable width and height: the decoded file decides",
-        "add width and height",
+        "add width and height (the doctor's patch does)",
     ),
     "text_id": ("note", "ids are text: they were numbered, and results carry the numbers", "use whole numbers as ids"),
     "number_as_text": (

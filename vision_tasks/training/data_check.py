@@ -66,8 +66,8 @@ def _parts(split: str, records: Records | None) -> list[tuple[str, Records]]:
 
 
 def _words(finding: Finding) -> str:
-    kind = finding.kind
     of = f" of {finding.of:,}" if finding.of else ""
     where = f" ({finding.examples[0]})" if finding.examples else ""
     split = f"{finding.split}: " if finding.split else ""
-    return f"{split}{finding.count:,}{of} {kind.title}{where}: {kind.effect}. To do: {kind.remedy}. [{finding.code}]"
+    words = f"{split}{finding.count:,}{of} {finding.title}{where}: {finding.kind.effect}"
+    return f"{words}. To do: {finding.remedy}. [{finding.code}]"

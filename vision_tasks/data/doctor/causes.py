@@ -38,6 +38,7 @@ _IN_THE_SAME_IMAGES: dict[str, tuple[str, ...]] = {
 _AS_OFTEN: dict[str, tuple[str, ...]] = {
     "box_duplicated": ("annotation_id_repeated",),
     "label_missing": ("image_empty",),
+    "voc_one_pixel": ("object_vanishes",),
     "category_unknown": ("image_empty",),
     "image_unknown": ("image_empty",),
     "image_ambiguous": ("image_empty",),

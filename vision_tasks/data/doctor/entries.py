@@ -30,6 +30,11 @@ _LEFT_OUT = {
     "box_inverted", "box_empty", "box_outside", "box_clipped", "box_unreadable", "image_file_shared",
     "keypoints_ignored", "category_renumbered", "cache_unwritable",
 }  # fmt: skip
+_OF_FILES = {
+    "label_missing", "label_without_image", "file_unreadable", "annotation_file_missing", "list_entry_missing",
+    "stem_repeated",
+}  # fmt: skip
+"""Flaws of one file per image."""
 _ID = re.compile(r"\b(annotation|image) (-?\d+)")
 
 
@@ -63,7 +68,10 @@ def _finding(objects: Objects, code: str, problems: list[Problem]) -> Finding:
         name = "" if row is None else records.file_name(row)
         examples.append(Example(name, place.image_id, place.annotation_id, text, objects.split, row))
     count = sum(p.count for p in problems)
-    whole = len(records) if code.startswith("image_") and code != "image_unknown" else len(objects)
+    of_images = (code.startswith("image_") and code != "image_unknown") or code in _OF_FILES
+    whole = len(records) if of_images else len(objects)
+    if code == "label_without_image":  # of the label files there are
+        whole -= records.problems["label_missing"].count
     left_out = count if problems[0].severity == "warning" and not code.startswith("mask_") else 0
     edits = ({"op": "boxes_from", "form": "from_zero", "why": code},) if code == "box_from_zero" else ()
     detail = "; ".join(p.what for p in problems) if len(problems) > 1 else ""

@@ -11,6 +11,8 @@ from vision_tasks.data.doctor.kinds import KINDS, Kind, Severity
 
 _IDS = re.compile(r"\b(annotation|image) -?\d+|[ ()]")
 
+_OF_PATCH = re.compile(r"[:;,] the patch (?:does|leaves them out|moves them|scales them if the shape is the same)$")
+
 EXAMPLES = 12
 """So many are kept per finding: enough for a gallery."""
 
@@ -51,6 +53,7 @@ class Finding:
         detail: what was measured, such as the distribution that gave it away.
         edits: what mends it, in the form of `data.patch`; empty if people must decide.
         consequences: findings that this one explains.
+        own_title, own_remedy: words for this one, where those of its kind do not fit.
     """
 
     code: str
@@ -61,10 +64,22 @@ class Finding:
     detail: str = ""
     edits: tuple[Mapping[str, Any], ...] = ()
     consequences: tuple[Finding, ...] = ()
+    own_title: str = ""
+    own_remedy: str = ""
 
     @property
     def kind(self) -> Kind:
         return KINDS[self.code]
+
+    @property
+    def title(self) -> str:
+        """What is wrong, in the plural, as it follows a number."""
+        return self.own_title or self.kind.title
+
+    @property
+    def remedy(self) -> str:
+        """What to do; the patch is only spoken of where it does something."""
+        return self.own_remedy or (self.kind.remedy if self.edits else _OF_PATCH.sub("", self.kind.remedy))
 
     @property
     def severity(self) -> Severity:
@@ -79,6 +94,8 @@ class Finding:
 
 
 _ORDER = {"breaks": 0, "hurts": 1, "note": 2}
+_LAST = ("category_rare", "category_absent", "category_imbalance", "category_unused")
+"""How often categories occur: matters once files and boxes are in order."""
 
 
 @dataclass
@@ -118,8 +135,18 @@ class Diagnosis:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """The gravest first; of one severity those that explain others, then those that touch the greatest share."""
+    """The gravest first; of one severity those of files and boxes before those of how often categories occur.
+
+    Of these those that explain others, then those that touch the greatest share.
+    """
     return sorted(
         findings,
-        key=lambda f: (_ORDER[f.severity], not f.consequences, -(f.count / f.of if f.of else 0), -f.count, f.code),
+        key=lambda f: (
+            _ORDER[f.severity],
+            f.code in _LAST,
+            not f.consequences,
+            -(f.count / f.of if f.of else 0),
+            -f.count,
+            f.code,
+        ),
     )

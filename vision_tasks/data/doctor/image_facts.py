@@ -54,6 +54,7 @@ FACTS = np.dtype(
         ("turn", np.uint8),  # EXIF orientation 2..8, 0 for upright, absent or nonsense
         ("colours", np.uint8),  # OTHER, GREY, COLOUR or CMYK
         ("bits", np.uint8),  # of a channel, 8 or 16; 0 if unknown
+        ("format", "S8"),  # what Pillow calls it; empty if unknown
         ("digest", "S16"),  # of the file's bytes
         ("thumb", np.uint8, (THUMB, THUMB)),  # the whole image, grey, as stored
     ]
@@ -178,6 +179,7 @@ def _see(facts: np.ndarray, data: np.ndarray, path: Path, pixel_limit: int) -> N
             f"{path}: {header.width} × {header.height} pixels are more than the limit of {pixel_limit:,}. "
             "Scale it down or tile it."
         )
+    facts["format"] = (header.format or "").encode()
     facts["turn"] = exif_orientation(header) or 0
     facts["colours"] = CMYK if header.mode == "CMYK" else GREY if header.mode[0] in "1LI" else COLOUR
     if header.format not in ("JPEG", "MPO"):

@@ -65,6 +65,26 @@ def check_mis_sized(one: Looked) -> list[Finding]:
     return one.finding("image_mis_sized", rows, detail, summary, edits)
 
 
+def check_unsized(one: Looked) -> list[Finding]:
+    """Images of which no size is stated, where the file tells it: that of the upright picture, as reading has it."""
+    table, records = one.table, one.records
+    unknown = (records.heights <= 0) | (records.widths <= 0)
+    rows = np.flatnonzero(unknown & (table["state"] == 0) & (table["height"] > 0))
+    sizes = np.stack([table["height"], table["width"]], 1).astype(np.int64)
+    turned = table["turn"] >= 5
+    sizes[turned] = sizes[turned][:, ::-1]
+    edits = [
+        {
+            "op": "set_size", "image": int(records.image_ids[row]), "to": sizes[row].tolist(),
+            "was": [int(records.heights[row]), int(records.widths[row])], "why": "image_size_unknown",
+        }
+        for row in rows.tolist()
+    ]  # fmt: skip
+    return one.finding(
+        "image_size_unknown", rows, lambda r: f"the file has {sizes[r, 1]} × {sizes[r, 0]} pixels", edits=edits
+    )
+
+
 def _vote(one: Looked, row: int, file: tuple[int, int]) -> int:
     """1 if boxes were drawn on the file's (height, width), -1 if on the stated one, 0 if they do not tell."""
     records = one.records

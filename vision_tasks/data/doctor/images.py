@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vision_tasks.data.decoding import PIXEL_LIMIT
 from vision_tasks.data.doctor.between import is_training
 from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
 from vision_tasks.data.doctor.image_copies import check_copied, check_leaked
 from vision_tasks.data.doctor.image_facts import CMYK, COLOUR, GREY, STATES, File, Member, facts_of
-from vision_tasks.data.doctor.image_sizes import check_mis_sized
+from vision_tasks.data.doctor.image_sizes import check_mis_sized, check_unsized
 from vision_tasks.data.progress import Listener, reporting_to
 from vision_tasks.data.records import Records, escapes
+
+_NEARLY_ALL = 0.9
+ELSEWHERE = "this is probably the wrong folder: name that of the images (--images DIR)"
+"""What to do where nearly all images are missing."""
+_ALIKE = {"MPO": "JPEG"}
+"""A JPEG with more pictures in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +53,14 @@ class Looked:
         detail: Callable[[int], str],
         summary: str = "",
         edits: Iterable[Mapping[str, Any]] = (),
+        own_remedy: str = "",
     ) -> list[Finding]:
         """One finding about images by their rows; none if there are none."""
         if not len(rows):
             return []
         examples = tuple(self.example(int(row), detail(int(row))) for row in rows[:EXAMPLES])
-        return [Finding(code, len(rows), len(self.records), self.split, examples, summary, tuple(edits))]
+        total = len(self.records)
+        return [Finding(code, len(rows), total, self.split, examples, summary, tuple(edits), own_remedy=own_remedy)]
 
     def dropped(self, rows: np.ndarray, why: str) -> list[Mapping[str, Any]]:
         """The edit that leaves images out; none if they are half of the split: then something else is wrong."""
@@ -85,7 +94,7 @@ def check_image_files(
     findings: list[Finding] = []
     mixed = _are_mixed(looked)
     for one in looked:
-        findings += [*check_readable(one), *check_mis_sized(one), *check_turned(one)]
+        findings += [*check_readable(one), *check_mis_sized(one), *check_unsized(one), *check_turned(one)]
         findings += [*check_kinds(one, mixed), *check_copied(one)]
     training = [one for one in looked if is_training(one.split)]
     for other in looked:
@@ -123,7 +132,9 @@ def check_readable(one: Looked) -> list[Finding]:
             continue
         rows = np.flatnonzero(one.table["state"] == state)
         summary = f"the image folder is {one.records.root}" if code == "image_missing" else ""
-        findings += one.finding(code, rows, lambda r: _first_sentence(one.errors[r]), summary, one.dropped(rows, code))
+        remedy = ELSEWHERE if code == "image_missing" and len(rows) >= _NEARLY_ALL * len(one.records) else ""
+        edits = one.dropped(rows, code)
+        findings += one.finding(code, rows, lambda r: _first_sentence(one.errors[r]), summary, edits, remedy)
     return findings
 
 
@@ -164,11 +175,21 @@ def check_kinds(one: Looked, mixed: bool) -> list[Finding]:
     cmyk, deep = (np.flatnonzero(good & m) for m in (table["colours"] == CMYK, table["bits"] == 16))
     findings = one.finding("image_cmyk", cmyk, lambda r: "CMYK")
     findings += one.finding("image_16_bit", deep, lambda r: "16 bits a channel")
+    findings += check_names(one)
     if mixed:
         grey = np.flatnonzero(good & (table["colours"] == GREY))
         summary = f"{int((good & (table['colours'] == COLOUR)).sum()):,} images of this split are coloured"
         findings += one.finding("image_mixed_channels", grey, lambda r: "one channel", summary)
     return findings
+
+
+def check_names(one: Looked) -> list[Finding]:
+    """Files that hold another format than the ending of their name says."""
+    known = Image.registered_extensions()
+    said = [known.get(PurePosixPath(one.records.file_name(row)).suffix.lower(), "") for row in range(len(one.records))]
+    held = [_ALIKE.get(name, name) for name in np.char.decode(one.table["format"]).tolist()]
+    wrong = [bool(s and h) and _ALIKE.get(s, s) != h for s, h in zip(said, held, strict=True)]
+    return one.finding("image_misnamed", np.flatnonzero(wrong), lambda r: f"holds {held[r]}")
 
 
 def _are_mixed(looked: list[Looked]) -> bool:

@@ -153,7 +153,7 @@ KINDS: dict[str, Kind] = {
         "hurts",
         "outlines cross themselves",
         "what is inside depends on who draws them",
-        "redraw them, or delete the masks",
+        "training draws them as COCO's tools do; redraw them if something else was meant",
     ),
     "mask_empty": Kind(
         "hurts",
@@ -209,7 +209,10 @@ KINDS: dict[str, Kind] = {
         "leave them out of the file, unless their objects are still to come",
     ),
     "category_gaps": Kind(
-        "note", "category ids have gaps", "none here; tools that take ids for labels fail", "nothing"
+        "note",
+        "category ids from the lowest to the highest are not used",
+        "none here; tools that take ids for labels fail",
+        "nothing",
     ),
     "category_rare": Kind(
         "hurts",
@@ -324,13 +327,25 @@ KINDS: dict[str, Kind] = {
         "they are read with all their bits; tools that read 8 see black or noise",
         "nothing, if the range is used",
     ),
+    "image_misnamed": Kind(
+        "note",
+        "images are of another format than their name's ending says",
+        "they are read by what they hold; tools that go by the name fail",
+        "rename them",
+    ),
+    "image_unlisted": Kind(
+        "note",
+        "files in the image folders are named by no annotation",
+        "nothing is learned of them, not even that nothing is on them",
+        "list them if they belong to the data, without annotations where nothing is on them",
+    ),
     "image_mixed_channels": Kind("note", "images are grey among coloured ones", "they are read as RGB", "nothing"),
     "image_copied": Kind(
         "hurts", "images are the same as another of their split", "they count twice", "leave one out: the patch does"
     ),
     "image_leaked": Kind(
         "hurts",
-        "images of validation are in training, too, or nearly the same",
+        "images that should judge are in training, too, or nearly the same",
         "the model is judged by what it has learned by heart: scores are too good",
         "leave them out of training: the patch does",
     ),

@@ -146,7 +146,9 @@ def _gaps(splits: Mapping[str, Records]) -> list[Finding]:
         if missing > 0:
             some = sorted(set(range(ids[0], min(ids[-1], ids[0] + 10_000))) - set(ids))[:EXAMPLES]
             words = f"{len(ids)} ids from {ids[0]} to {ids[-1]}; missing are {', '.join(map(str, some))}"
-            out.append(Finding("category_gaps", missing, 0, split, (Example(detail=words, split=split),)))
+            out.append(
+                Finding("category_gaps", missing, ids[-1] - ids[0] + 1, split, (Example(detail=words, split=split),))
+            )
     return out
 
 
@@ -171,7 +173,9 @@ def _unused(splits: Mapping[str, Records], counts: Mapping[str, dict[str, int]])
 def _frequencies(split: str, counts: Mapping[str, dict[str, int]], few: int) -> list[Finding]:
     own = counts[split]
     most = max(own.values(), default=0)
-    rare = {name: f"{n} objects" for name, n in sorted(own.items(), key=lambda item: item[1]) if 0 < n < few}
+    rare = {
+        name: f"{n} object{'s' * (n != 1)}" for name, n in sorted(own.items(), key=lambda item: item[1]) if 0 < n < few
+    }
     top = max(own, key=lambda name: own[name], default="")
     seldom = {
         name: f"{n:,} objects, {top!r} has {most:,}"

@@ -85,7 +85,6 @@ def check_crossing(objects: Objects) -> list[Finding]:
         places,
         lambda i: f"a loop of {outlines.crossing[i]:.0%} of its area is cut off where lines cross",
         of=int(outlines.has.sum()),
-        edits=[{"op": "drop_masks", "ids": objects.ids(places), "why": "mask_crossing"}],
     )
 
 
