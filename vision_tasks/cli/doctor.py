@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Case:
-    """What is to be examined: records by split, patches that were applied, the model's network, words for commands."""
+    """What is to be examined: records by split, patches that were applied, the model's network, words for commands.
+
+    `lists`: the splits that are lists in the recipe.
+    """
 
     splits: dict[str, Records]
     train: str
     before: dict[str, SplitPatch] = field(default_factory=dict)
     network: Network | None = None
+    lists: tuple[str, ...] = ()
 
 
 def run(
@@ -106,6 +110,7 @@ def _recipe_case(recipe: Path, options: list[str]) -> _Case:
     config = load_config(recipe, options)
     kinds = _kinds(config)
     case = _Case({}, " ".join(shlex.quote(w) for w in (str(recipe), *options)))
+    case.lists = tuple(name for name in ("train", "val", "test") if isinstance(getattr(config.data, name), list))
     for name in ("train", "val", "test"):
         for number, split in enumerate(splits_of(config.data, name, kinds)):
             if split.annotations is not None:
@@ -164,12 +169,10 @@ def _say_next(
         count = sum(map(len, mending.edits.values()))
         left = f"; after it {len(mending.left)} findings of the annotations are left" if count else ""
         say(f"Patch: {fix} ({count} edit{'s' * (count != 1)}{left})")
-        keys = " ".join(
-            f"data.{name}.patch={shlex.quote(str(fix))}"
-            for name in ("train", "val", "test")
-            if name in case.splits and (mending.edits[name] or name in case.before)
-        )
+        keys, lists = _patch_keys(case, mending, fix)
         say("Next:")
+        for name in lists:
+            say(f"  in the recipe, give each entry of data.{name} that the patch is for: patch: {fix.resolve()}")
         say(f"  vision-tasks train {case.train} {keys}".rstrip())
         return
     say("Next:")
@@ -179,6 +182,14 @@ def _say_next(
         say(f"  {again} --fix patch.json")
     if report is None and not diagnosis.is_clean:
         say(f"  {again} --report doctor.html")
+
+
+def _patch_keys(case: _Case, mending: Mending, fix: Path) -> tuple[str, list[str]]:
+    """The options that apply the patch, and the splits that are lists in the recipe: options do not reach entries."""
+    mended = [name for name in case.splits if mending.edits[name] or name in case.before]
+    single = [name for name in mended if name in ("train", "val", "test") and name not in case.lists]
+    keys = " ".join(f"data.{name}.patch={shlex.quote(str(fix))}" for name in single)
+    return keys, [name for name in case.lists if any(m.split("[")[0] == name for m in mended)]
 
 
 def _path(path: Path | None) -> str | None:

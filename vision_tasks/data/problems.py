@@ -29,6 +29,11 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "entries are not JSON objects or lack what they are about: left out",
         "look at these entries in the file",
     ),
+    "box_nested": (
+        "note",
+        "boxes stand in a list of their own, [[x, y, width, height]]: read as what is in it",
+        "write them as [x, y, width, height]",
+    ),
     "image_repeated": (
         "note",
         "images are listed more than once with the same file: the first entry counts",

@@ -40,11 +40,15 @@ def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn"
     grave = [f for f in diagnosis if f.severity == "breaks"]
     if grave and how == "stop":
         words = "\n".join(_words(f) for f in grave)
+        several = [split for split, records in splits.items() if isinstance(records, JointRecords)]
+        keys = " ".join(f"data.{split}.patch=patch.json" for split in splits if split not in several)
+        entries = " and ".join(f"`patch: patch.json` in each entry of data.{split} in the recipe" for split in several)
+        how_to = " and ".join(filter(None, [entries, keys]))
         raise VisionTasksError(
             f"The data would break this training:\n{words}\n"
             f"See it: vision-tasks doctor {data} --report doctor.html\n"
-            f"Mend it: vision-tasks doctor {data} --fix patch.json, then train with data.train.patch=patch.json "
-            f"data.val.patch=patch.json (as far as the patch has them).\n"
+            f"Mend it: vision-tasks doctor {data} --fix patch.json, then train with {how_to} "
+            f"(as far as the patch has them).\n"
             f"Train all the same: data.check=warn"
         )
     rest = [f for f in diagnosis if f.severity != "note" and f.code not in _TOLD]

@@ -184,6 +184,9 @@ def _side(value: Any, where: str, problems: Problems) -> int:
 
 
 def _box(value: Any, where: str, problems: Problems) -> Box:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]  # [[x, y, width, height]], as of arrays of one row
+        problems.add("box_nested", [where])
     if not isinstance(value, list) or len(value) != 4:
         return NAN, NAN, NAN, NAN
     x, y, w, h = (read_number(v, where, problems) for v in value)
