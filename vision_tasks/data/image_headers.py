@@ -29,9 +29,18 @@ def upright_size(path: Path) -> Size:
     Raises:
         ImageError: missing, empty, no image, or too large; names the file.
     """
+    return upright_header(path)[0]
+
+
+def upright_header(path: Path) -> tuple[Size, int | None]:
+    """`upright_size`, and the EXIF orientation 2..8, None for upright.
+
+    Raises:
+        ImageError: missing, empty, no image, or too large; names the file.
+    """
     if path.suffix.lower() == ".npy":
         pixels = read_array(file_bytes(path), path, PIXEL_LIMIT)
-        return pixels.shape[0], pixels.shape[1]
+        return (pixels.shape[0], pixels.shape[1]), None
     try:
         with open_regular(path) as stream:
             if not stream.read(1):
@@ -50,11 +59,11 @@ def upright_size(path: Path) -> Size:
                     raise ImageFormatError(
                         f"{path}: not an image, or of an unknown format. Remove or convert it."
                     ) from error
-                return int(tags[257]), int(tags[256])
+                return (int(tags[257]), int(tags[256])), None
     except OSError as error:
         reason = "is a folder" if path.is_dir() else error.strerror or str(error)
         raise ImageMissingError(f"{path}: cannot be read ({reason}). Check the path.") from error
-    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
+    return ((size[1], size[0]) if orientation in (5, 6, 7, 8) else size), orientation
 
 
 def _may_be_turned(header: Image.Image) -> bool:

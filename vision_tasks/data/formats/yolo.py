@@ -23,9 +23,9 @@ from vision_tasks.data.formats.yolo_files import (
     within,
 )  # fmt: skip
 from vision_tasks.data.formats.yolo_folders import folder_splits, label_folder
-from vision_tasks.data.formats.yolo_lines import FAR, Line, pixels, read_lines
+from vision_tasks.data.formats.yolo_lines import FAR, Line, as_stored, pixels, read_lines
 from vision_tasks.data.image_errors import ImageError
-from vision_tasks.data.image_headers import in_threads, upright_size
+from vision_tasks.data.image_headers import in_threads, upright_header
 from vision_tasks.data.layout import may_be_missing
 from vision_tasks.data.problems import Problems
 from vision_tasks.data.progress import counted
@@ -152,16 +152,15 @@ def _read(
     stems = [p.stem for p in split.images]
     numbered = all(s.isdecimal() and len(s) < 18 for s in stems) and len({int(s) for s in stems}) == len(stems)
 
-    def look(place: int) -> tuple[Size | ImageError, str]:
-        label = split.labels[place]
+    def look(place: int) -> tuple[Size | ImageError, int | None, str]:
+        text = read_text(split.labels[place]) if has[place] else ""
         try:
-            size: Size | ImageError = upright_size(split.images[place])
+            return *upright_header(split.images[place]), text
         except ImageError as error:
-            size = error
-        return size, read_text(label) if has[place] else ""
+            return error, None, text
 
     work = counted(in_threads(look, range(len(split.images))), "reading YOLO labels", len(split.images))
-    for place, (size, text) in enumerate(work):
+    for place, (size, turn, text) in enumerate(work):
         image, label = split.images[place], split.labels[place]
         known = size if isinstance(size, tuple) else (0, 0)
         builder.add_image(image.relative_to(root).as_posix(), *known, int(stems[place]) if numbered else None)
@@ -173,6 +172,9 @@ def _read(
         far = [f"{label}:{o.number}" for o in lines if max(map(abs, o.values)) > FAR]
         problems.add("label_not_shares", far)
         problems.add("unknown_category", [f"{label}:{o.number}" for o in lines if o.category not in label_of])
+        # Of these `read_image` takes the pixels as stored, as their size fits; a square it turns always.
+        if turn in (2, 3, 4) and known[0] != known[1]:
+            lines = [as_stored(line, turn) for line in lines]
         for line in lines:
             if (number := label_of.get(line.category)) is not None:
                 box, area, shape = pixels(line, known[1], known[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,13 @@ def _line(number: int, category: float, values: list[float], key_points: int) ->
     if len(values) < 4 or not all(map(math.isfinite, values)):
         return None
     return Line(number, int(category), tuple(values), len(values) > 4, score)
+
+
+def as_stored(line: Line, orientation: int | None) -> Line:
+    """The object where it is on the stored pixels of an image that EXIF mirrors (2, 4) or turns upside down (3)."""
+    axes = {2: (0,), 3: (0, 1), 4: (1,)}.get(orientation or 0, ())
+    places = [i for i in range(len(line.values) if line.outlined else 2) if i % 2 in axes]
+    return replace(line, values=tuple(1 - v if i in places else v for i, v in enumerate(line.values)))
 
 
 def pixels(line: Line, width: int, height: int) -> tuple[tuple[float, float, float, float], float | None, bytes]:

@@ -29,8 +29,7 @@ _EMPTY = "objects whose mask has no pixel: left out"
 _RUNS = "run-length masks: written as outlines along the edges of their pixels, which cover the same ones"
 _UNREADABLE = "boxes that are no four numbers: left out"
 _BEYOND = "boxes or outlines that reach beyond their image: written so, but some tools leave out such images"
-_TURNED = "images that EXIF turns: their objects are turned along, as tools of YOLO read images upright"
-_MIRRORED = "images that EXIF mirrors or turns upside down: objects stay on the stored pixels, which other tools turn"
+_TURNED = "images that EXIF turns or mirrors: their objects go along, as tools of YOLO read images upright"
 _SIZELESS = "images whose size nothing tells, or that are too large: without their objects"
 
 
@@ -98,9 +97,7 @@ def _lines(records: Records, row: int, turn: int | None, as_outlines: bool, loss
         losses.add(_SIZELESS, [records.file_name(row)])
         return []
     if turn is not None:
-        losses.add(_TURNED if turn > 4 else _MIRRORED, [records.file_name(row)])
-        # Our own reader, too, leaves those alone: it knows images by their size.
-        turn = turn if turn > 4 else None
+        losses.add(_TURNED, [records.file_name(row)])
     lines, beyond = [], 0
     for index in range(start, end):
         if records.is_crowd[index]:
@@ -125,7 +122,7 @@ def _box(box: np.ndarray, size: Size, turn: int | None) -> Sequence[float] | Non
     x, y, w, h = box.tolist()
     if turn is not None:
         ((x1, y1), (x2, y2)), size = turned_points(np.array([[x, y], [x + w, y + h]]), turn, size)
-        w, h = (h, w)  # kept, with their sign
+        w, h = (h, w) if turn > 4 else (w, h)  # kept, with their sign
         x, y = (x1 + x2 - w) / 2, (y1 + y2 - h) / 2
     return (x + w / 2) / size[1], (y + h / 2) / size[0], w / size[1], h / size[0]
 
