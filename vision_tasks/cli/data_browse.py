@@ -11,6 +11,7 @@ from vision_tasks.errors import VisionTasksError
 
 def run(data: Path, out: Path, count: int, category: str, split: str, seed: int) -> None:
     from vision_tasks.data.formats.registry import read_data
+    from vision_tasks.data.operations.target import writing_to
     from vision_tasks.visualize.browse import write_browser
 
     if out.suffix.lower() not in (".html", ".htm"):
@@ -21,7 +22,8 @@ def run(data: Path, out: Path, count: int, category: str, split: str, seed: int)
             if split not in splits:
                 raise VisionTasksError(f"{data} has no split {split!r}; it has {', '.join(splits)}.")
             splits = {split: splits[split]}
-        found = write_browser(splits, out, count, category, seed, f"Images of {data.name}")
+        with writing_to(out):
+            found = write_browser(splits, out, count, category, seed, f"Images of {data.name}")
     of = "" if found.candidates is None else f" of {found.candidates:,}"
     say(f"{found.shown:,}{of} images{f' with {category}' if category else ''}: {out}")
     if found.broken:

@@ -20,11 +20,13 @@ _SHOWN = 40
 def run(data: Path, as_json: bool, out: Path | None) -> None:
     from vision_tasks.data.formats.registry import read_data
     from vision_tasks.data.operations.statistics import statistics
+    from vision_tasks.data.operations.target import writing_to
 
     with work_bar(console()):
         found = statistics(read_data(data))
         if out is not None:
-            _write_page(out, data, found)
+            with writing_to(out):
+                _write_page(out, data, found)
     if as_json:
         say(json.dumps({name: own.to_dict() for name, own in found.items()}, indent=2, ensure_ascii=False))
         return

@@ -15,6 +15,7 @@ _NAMED = 5
 
 def run(data: Path, out: Path, size: int, overlap: float, visible: float, empty: bool, to: str) -> None:
     from vision_tasks.data.formats.registry import FORMATS, read_data
+    from vision_tasks.data.operations.target import resolved, writing_to
     from vision_tasks.data.operations.tile import windows
     from vision_tasks.data.operations.tile_files import NoTileError, cut_images
     from vision_tasks.data.operations.writing import check_target, write_data
@@ -22,10 +23,11 @@ def run(data: Path, out: Path, size: int, overlap: float, visible: float, empty:
     check_target(out, to)
     check_apart(data, out)
     windows((size, size), size, overlap)  # refuses an overlap that leaves nothing before anything is read
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.tiles.", dir=out.parent))
+    place = resolved(out)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{place.name}.tiles.", dir=place.parent))
     try:
-        with work_bar(console()):
+        with work_bar(console()), writing_to(out):
             splits = read_data(data, extras=True)
             made, bare = {}, {}
             for name, records in splits.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vision_tasks.data.formats.interface import ImageWriting, Losses, Writer
 from vision_tasks.data.formats.registry import FORMATS
+from vision_tasks.data.operations.target import check_free, resolved, writing_to
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 
@@ -28,21 +29,23 @@ def write_data(
         What the format could not hold.
 
     Raises:
-        VisionTasksError: no such format, none that can be written, or a folder that holds something.
+        VisionTasksError: no such format, none that can be written, or a folder that cannot be (see `check_free`).
+        OSError: it cannot be written after all, as on a full disk; names a file or folder to be written.
     """
-    out = Path(out)
     write = check_target(out, form)
     _check_outlines(splits, form)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    place = resolved(out)
     losses = Losses()
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        work.chmod(0o755)  # mkdtemp makes folders for the owner alone
-        write(splits, work, images=images, losses=losses)
-        work.replace(out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    with writing_to(out):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        try:
+            work.chmod(0o755)  # mkdtemp makes folders for the owner alone
+            write(splits, work, images=images, losses=losses)
+            work.replace(place)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
     return losses
 
 
@@ -65,13 +68,11 @@ def check_target(out: Path | str, form: str) -> Writer:
     """The writer of a format, if it can be used: asked before long work, so that it is not in vain.
 
     Raises:
-        VisionTasksError: no such format, none that can be written, or a folder that holds something.
+        VisionTasksError: no such format, none that can be written, or a folder that cannot be (see `check_free`).
     """
-    out = Path(out)
     entry = FORMATS.get(form)
     if entry is None or entry.write is None:
         known = ", ".join(name for name, f in FORMATS.items() if f.write is not None)
         raise VisionTasksError(f"{form!r} cannot be written; formats to write are: {known}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise VisionTasksError(f"{out} holds something already. Name a new folder.")
+    check_free(out)
     return entry.write
