@@ -53,6 +53,15 @@ def test_labels_fit_the_upright_image(tmp_path: Path, orientation: int, outline:
     assert int((shown[..., 0] == 255).sum()) == w * h
 
 
+def test_labelme_says_what_its_tool_will_show(tmp_path: Path) -> None:
+    turned_set(tmp_path, 6, outline=False)
+    lines = write_data(read_data(tmp_path), tmp_path / "out", "labelme", "copy").lines()
+    assert any("labelme shows them turned" in line and "a.png" in line for line in lines)
+    again = read_data(tmp_path / "out")["train"]
+    assert again.boxes.tolist() == [[4, 6, 10, 8]]
+    assert (read_image(again.image_path(0), again.size(0))[6:14, 4:14] == 255).all()
+
+
 def test_a_square_is_always_turned(tmp_path: Path) -> None:
     """Nothing tells by its size how it was annotated: upright, by the rule of `read_image`."""
     exif = Image.Exif()

@@ -18,6 +18,7 @@ from vision_tasks.data.formats.json_text import json_text
 from vision_tasks.data.formats.labelme import OWN_OF_FILE
 from vision_tasks.data.formats.labelme_shapes import circle, enclosed, encode_mask
 from vision_tasks.data.formats.unheld import note_unheld
+from vision_tasks.data.formats.upright import stored_turns
 from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
 from vision_tasks.ops import run_lengths
@@ -40,6 +41,8 @@ def write_labelme(splits: Mapping[str, Records], folder: Path, *, images: ImageW
         stems = unique_stems(records)
         names = unique_names(records, stems)
         note_renamed(records, names, losses)
+        turned = [name for name, turn in zip(names, stored_turns(records), strict=True) if turn is not None]
+        losses.add("images that EXIF turns, annotated as stored: labelme shows them turned beneath the shapes", turned)
         place_images(records, folder / split, images, losses, names)
         (folder / split).mkdir(exist_ok=True)
         for row, (stem, name) in enumerate(counted(list(zip(stems, names, strict=True)), "writing annotations")):
