@@ -95,6 +95,12 @@ def test_of_one_box_nothing_is_concluded(form: str, tmp_path: Path) -> None:
     assert not [c for c in codes(data, tmp_path) if c.startswith("boxes_")]
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_rounding_of_one_shape_is_no_correlation(seed: int, tmp_path: Path) -> None:
+    data = sound(LAYOUTS["half the image in the middle"], np.random.default_rng(seed), 30, "any", masks=False)
+    assert codes(data, tmp_path) == set()
+
+
 def test_an_empty_set_has_nothing_wrong_with_its_boxes(tmp_path: Path) -> None:
     assert codes(coco([[], []], [(480, 640)] * 2), tmp_path) == set()
 
