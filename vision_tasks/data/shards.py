@@ -84,15 +84,17 @@ class ShardImages:
             ImageTruncatedError: the shard is shorter than its index says. VisionTasksError: it cannot be fetched.
         """
         shard, offset, length = int(self.shard[row]), int(self.offset[row]), int(self.length[row])
-        opened = self._descriptor(shard)
+        opened, name = self._descriptor(shard), f"{self.place}/{self.names[shard]}"
+        held = os.fstat(opened).st_size
+        if offset + length > held:  # before memory is taken for it
+            raise ImageTruncatedError(f"{name}: cut off at byte {held:,}, but an image is to end at byte "
+                                      f"{offset + length:,}. Copy the shard again.")  # fmt: skip
         try:
             data = os.pread(opened, length, offset)  # moves no position: processes may share the file
-        except (OSError, OverflowError) as error:
-            raise VisionTasksError(f"{self.place}/{self.names[shard]}: cannot be read from byte {offset:,} on "
-                                   f"({error}). Copy the shard and {PLACES} again.") from error  # fmt: skip
+        except OSError as error:
+            raise VisionTasksError(f"{name}: the shard cannot be read ({error}). Copy it again.") from error
         if len(data) != length:
-            raise ImageTruncatedError(f"{self.place}/{self.names[shard]}: cut off at byte {offset + len(data):,}. "
-                                      "Copy the shard again.")  # fmt: skip
+            raise ImageTruncatedError(f"{name}: cut off at byte {offset + len(data):,}. Copy the shard again.")
         return np.frombuffer(data, np.uint8)
 
     def _descriptor(self, shard: int) -> int:
@@ -218,6 +220,8 @@ def fetch(url: str, path: Path, size: int | None = None, most: int = 1 << 40) ->
     try:
         with os.fdopen(descriptor, "wb") as out, gopen(url) as stream:
             found = _copied(stream, out, most)
+        if found > most and size is None:
+            raise VisionTasksError(f"{url}: more than {most:,} bytes come, so this is no such file. Check the address.")
         if not found or (size is not None and found != size):
             raise VisionTasksError(f"{url}: {found:,} bytes came, not the {size or 'expected':,} of the index")
         Path(work).replace(path)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +17,7 @@ from vision_tasks.data.formats.assemble import Columns, assemble
 from vision_tasks.data.formats.coco_categories import read_categories
 from vision_tasks.data.formats.coco_extras import CocoExtras
 from vision_tasks.data.formats.coco_kind import foreign_annotation, foreign_object, foreign_start
+from vision_tasks.data.formats.collector import without_collector
 from vision_tasks.data.formats.json_stream import BLOCK, Chunk, JsonFile
 from vision_tasks.data.formats.shapes import RLE_MARK, rle_size
 from vision_tasks.data.problems import Problems
@@ -65,7 +64,7 @@ def read_coco(
         folder = record_cache.folder_for(path, wanted, False if extras else cache, dialect)
         if folder is not None and (known := record_cache.load(folder, root, path)) is not None:
             return known
-        with open_regular(path) as stream, record_cache.Writer(folder) as writer, _without_collector():
+        with open_regular(path) as stream, record_cache.Writer(folder) as writer, without_collector():
             reader = _Reader(path, writer.shapes, CocoExtras() if extras else None, dialect)
             found, own_categories, others = reader.read(stream, wanted)
             records = writer.finish(found, own_categories, reader.problems, root, path)
@@ -74,18 +73,6 @@ def read_coco(
         raise VisionTasksError(
             f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions."
         ) from error
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Pauses the search for reference cycles: decoding makes many lists and no cycle, and the search took a third."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class _Reader:

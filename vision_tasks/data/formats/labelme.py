@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from vision_tasks.data.formats.building import RecordsBuilder
+from vision_tasks.data.formats.collector import without_collector
 from vision_tasks.data.formats.image_annotations import (
     ImageFiles,
     files_below,
@@ -71,6 +72,7 @@ def find_labelme(path: Path) -> dict[str, Found]:
     return {split or "train": Found("labelme", path, None, split) for split in splits_of(files)}
 
 
+@without_collector()
 def read_labelme(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:
     """Records of one split (see `interface.Reader`).
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_tasks.data.formats.building import RecordsBuilder
+from vision_tasks.data.formats.collector import without_collector
 from vision_tasks.data.formats.image_annotations import (
     ImageFiles,
     files_below,
@@ -60,6 +61,7 @@ def find_voc(path: Path) -> dict[str, Found]:
     return {split or "train": Found("voc", top, None, split) for split in splits_of(files)}
 
 
+@without_collector()
 def read_voc(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:
     """Records of one split (see `interface.Reader`).
 

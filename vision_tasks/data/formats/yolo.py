@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vision_tasks.data.formats.building import RecordsBuilder
+from vision_tasks.data.formats.collector import without_collector
 from vision_tasks.data.formats.interface import Found
 from vision_tasks.data.formats.patterns import ENDINGS
 from vision_tasks.data.formats.yolo_files import (
@@ -102,6 +103,7 @@ class _Split:
     is_whole: bool
 
 
+@without_collector()
 def read_yolo(found: Found, categories: Categories | None = None, *, extras: bool = False) -> Records:
     """Records of one split; only the headers of images are read.
 
