@@ -87,6 +87,8 @@ def in_singular(title: str, of: bool) -> str:
     if at is None:
         return title
     rest = [_ITS.get(word, word) for word in words[at + 1 :]]
+    if len(rest) > 1 and rest[0] == "and":
+        rest[1] = _ONE.get(rest[1], rest[1])
     nouns = words[:at]
     if not of and at == 1:
         noun = nouns[0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from vision_tasks.data.doctor.diagnose import diagnose
+from vision_tasks.data.doctor.entries import finding_of
 from vision_tasks.data.doctor.findings import Finding
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
@@ -16,12 +17,6 @@ log = logging.getLogger("vision_tasks")
 
 _SAID = 3
 """So many findings are said in words; the others are counted."""
-
-_TOLD = (
-    "box_unreadable", "box_inverted", "box_empty", "box_outside", "mask_size", "mask_unreadable", "category_unknown",
-    "image_ambiguous", "image_unknown", "image_file_shared", "image_missing",
-)  # fmt: skip
-"""Findings of which the reader's own problems tell already."""
 
 
 def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn", "off"], data: str) -> None:
@@ -36,7 +31,8 @@ def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn"
     """
     if how == "off":
         return
-    diagnosis = diagnose({name: part for split, r in splits.items() for name, part in _parts(split, r)}, quick=True)
+    parts = {name: part for split, r in splits.items() for name, part in _parts(split, r)}
+    diagnosis = diagnose(parts, quick=True)
     grave = [f for f in diagnosis if f.severity == "breaks"]
     if grave and how == "stop":
         words = "\n".join(_words(f) for f in grave)
@@ -51,7 +47,9 @@ def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn"
             f"(as far as the patch has them).\n"
             f"Train all the same: data.check=warn"
         )
-    rest = [f for f in diagnosis if f.severity != "note" and f.code not in _TOLD]
+    # Of what readers counted they have told already.
+    told = {(name, finding_of(problem.code)) for name, part in parts.items() for problem in part.problems}
+    rest = [f for f in diagnosis if f.severity != "note" and (f.split, f.code) not in told]
     for finding in rest[:_SAID]:
         log.warning("%s", _words(finding))
     if len(rest) > _SAID or grave:

@@ -167,7 +167,11 @@ def read_split(
         records, checked = check_maps(records)
         tell_maps(records, checked, name)
     if len(records.problems):
-        log.warning("%s", records.problems.summary().removeprefix("warning: "))  # the console says so
+        # The gravest come first; the console itself says that something is a warning.
+        words = records.problems.summary()
+        log.log(
+            logging.WARNING if words.startswith("warning: ") else logging.INFO, "%s", words.removeprefix("warning: ")
+        )
     return records
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vision_tasks.data.doctor.findings import EXAMPLES, Example, Finding
+from vision_tasks.data.doctor.image_copies import leaked_title
 from vision_tasks.data.records import Records, escapes
 
 
@@ -82,4 +83,5 @@ def _leaked(name: str, train: Records, other: str, theirs: Records, rows: np.nda
     if 2 * len(rows) > len(train):
         edits = []
         words += f". The patch would take more than half of {name}: split anew (vision-tasks data split)"
-    return [Finding("image_leaked", len(rows), len(theirs), name, examples, words, tuple(edits))]
+    title = leaked_title(other)
+    return [Finding("image_leaked", len(rows), len(theirs), name, examples, words, tuple(edits), own_title=title)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from vision_tasks.data.doctor.parts import check_parts
 from vision_tasks.data.doctor.sizes import Network, check_sizes
 from vision_tasks.data.doctor.stated_sizes import check_exchanged
 from vision_tasks.data.doctor.statistics import statistics_of
+from vision_tasks.data.doctor.unlisted import check_unlisted
 from vision_tasks.data.formats.registry import find_with_images, read_found
 from vision_tasks.data.layout import images_may_be_missing
 from vision_tasks.data.patch_edits import apply_edits
@@ -71,12 +72,18 @@ def diagnose(
     if quick:
         findings += check_shared_paths(splits)
     else:
-        seen = check_image_files(splits)
-        told = {f.split for f in seen if f.code == "image_mis_sized"}  # of each image, which a few heads do not
-        findings = [f for f in findings if f.code != "image_mis_sized" or f.split not in told] + seen
+        files = check_image_files(splits)
+        findings = [*_without_those_of(files, findings), *files]
         out.looked_at.append(f"{sum(map(len, splits.values())):,} images")
+    findings += check_unlisted(splits)
     out.findings = folded(findings, places, rows)
     return out
+
+
+def _without_those_of(files: Iterable[Finding], findings: Iterable[Finding]) -> list[Finding]:
+    """Findings without what the image files say of each image, where annotations or a few heads of files say less."""
+    known = {(f.split, f.code) for f in files if f.code in ("image_mis_sized", "image_size_unknown")}
+    return [f for f in findings if (f.split, f.code) not in known]
 
 
 def _as_meant(records: Records, findings: Sequence[Finding]) -> Records:

@@ -38,6 +38,11 @@ _OF_FILES = {
 _ID = re.compile(r"\b(annotation|image) (-?\d+)")
 
 
+def finding_of(problem: str) -> str:
+    """Code of the finding that tells of a kind of problem."""
+    return _OF_READERS.get(problem, problem)
+
+
 def check_entries(objects: Objects) -> list[Finding]:
     """All findings about entries of images, and those of the reader."""
     return [*check_problems(objects), *check_shared_files(objects), *check_empty_images(objects)]
@@ -53,7 +58,7 @@ def check_problems(objects: Objects) -> list[Finding]:
     """What the reader counted."""
     joined: dict[str, list[Problem]] = {}
     for problem in objects.records.problems:
-        code = _OF_READERS.get(problem.code, problem.code)
+        code = finding_of(problem.code)
         if problem.code not in _LEFT_OUT and code in KINDS:
             joined.setdefault(code, []).append(problem)
     return [_finding(objects, code, problems) for code, problems in joined.items()]

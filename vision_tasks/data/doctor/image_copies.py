@@ -21,6 +21,11 @@ _EXPORTED = re.compile(r"(.+)\.rf\.[0-9a-f]{20,}\.\w+$", re.DOTALL)
 """Names that Roboflow gives: those of an original, then a digest of each version made of it."""
 
 
+def leaked_title(split: str) -> str:
+    """What is wrong, with the name of the split that is judged by."""
+    return f"images of {split} are in training, too, or nearly the same"
+
+
 def check_copied(one: Looked) -> list[Finding]:
     """Images that are the same as another of their split: of each group the one with the most annotations is kept.
 
@@ -95,7 +100,18 @@ def check_leaked(train: Looked, other: Looked) -> list[Finding]:
     # The likest first: they are what people should look at.
     order = at[np.lexsort((at, -pairs.likeness[at]))]
     examples = tuple(train.example(int(rows[i]), detail(int(i))) for i in order[:12])
-    return [Finding("image_leaked", count, len(other.records), train.split, examples, summary, tuple(edits))]
+    return [
+        Finding(
+            "image_leaked",
+            count,
+            len(other.records),
+            train.split,
+            examples,
+            summary,
+            tuple(edits),
+            own_title=leaked_title(other.split),
+        )
+    ]
 
 
 def _siblings(one: Looked, rows: np.ndarray) -> np.ndarray:

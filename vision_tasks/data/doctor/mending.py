@@ -74,6 +74,7 @@ def mend(splits: Mapping[str, Records], diagnosis: Diagnosis, network: Network |
             for _, group in itertools.groupby(edits, key=lambda e: e["op"]):
                 _make(done, name, list(group))
         left, made = diagnose(done.records, quick=True, network=network), True
+        left.findings = [f for f in left.findings if f.code != "image_unlisted"]  # those that an edit leaves out
     done.left = left if made else Diagnosis()
     return done
 

@@ -68,7 +68,11 @@ class Shown:
         if len(self) <= SAMPLE:
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self), SAMPLE, replace=False))
-        return Shown(self.index[chosen], self.rows[chosen], self.own[chosen], self.image_sizes[chosen])
+        return self.chosen(chosen)
+
+    def chosen(self, which: np.ndarray) -> Shown:
+        """Some of them, by numbers or by (N,) bool."""
+        return Shown(self.index[which], self.rows[which], self.own[which], self.image_sizes[which])
 
 
 def check_sizes(records: Records, split: str, network: Network | None = None) -> tuple[list[Finding], dict[str, Any]]:
@@ -86,8 +90,12 @@ def check_sizes(records: Records, split: str, network: Network | None = None) ->
     if not len(shown):
         return [], {}
     boxes = shown.boxes(network)
-    short = boxes[:, 2:].min(1)
     findings = _vanishing(records, split, network, shown, boxes)
+    meant = shown.chosen(~_slips(records, shown))
+    if not len(meant):
+        return findings, {}
+    shown, boxes = meant, meant.boxes(network)
+    short = boxes[:, 2:].min(1)
     sample = shown.sample()
     advice: dict[str, Any] = {
         "network": network.name,
@@ -99,6 +107,13 @@ def check_sizes(records: Records, split: str, network: Network | None = None) ->
     advice["levels"] = _levels(network, sample.boxes(network))
     advice["lines"] = _lines(advice)
     return findings, advice
+
+
+def _slips(records: Records, shown: Shown) -> np.ndarray:
+    """(N,) bool: boxes of VOC that begin and end at the same pixel, which no model should be made for."""
+    if not records.problems["voc_one_pixel"].count:
+        return np.zeros(len(shown), bool)
+    return np.asarray(shown.own[:, 2:].min(1) <= 1)
 
 
 _PERCENTS = (1, 5, 50, 95, 99)
