@@ -85,7 +85,7 @@ def test_merge_with_a_map(folder: Path, tmp_path: Path) -> None:
     assert len(found["images"]) == 13
     assert sum(a["category_id"] == 2 for a in found["annotations"]) == 5
     assert "more/train 0.png" in {image["file_name"] for image in found["images"]}
-    for text, words in (("- a", "must hold lines"), ("a: [b", "no YAML"), ("cat: [1]", "not an old and a new")):
+    for text, words in (("- a", "must hold lines"), ("a: [b", "YAML"), ("cat: [1]", "not an old and a new")):
         renaming.write_text(text)
         assert words in refusal("merge", tmp_path / "other", folder, tmp_path / "more", "--map", renaming)
 
