@@ -41,7 +41,7 @@ def diagnose(
 
     Args:
         data: a folder or an annotation file, or records of one split or of several by name, the one to train on first.
-        images: the image folder, if it is not to be found. quick: look at annotations alone, open no image.
+        images: the image folder, if it is not to be found. quick: look at annotations alone, open no image but a few heads.
         network: what a model does to sizes, to say which objects it cannot see. progress: is told how far the work is.
 
     Raises:
