@@ -242,3 +242,17 @@ def test_real_sets_are_complete(real_data: Path) -> None:
         records = read_coco(real_data / file, real_data / folder)
         assert check_images(records) is records
         assert read_image(records.image_path(3), records.size(3)).shape[:2] == records.size(3)
+
+
+def test_large_images_are_refused_by_our_limit_alone(tmp_path: Path) -> None:
+    """PIL would refuse more than 358 megapixels; only the header is looked at here."""
+    path = tmp_path / "large.png"
+    Image.new("1", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (20_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(images.ImageTruncatedError):  # it was let through to the decoder
+        read_image(path)
+    with pytest.raises(images.ImageTooLargeError, match="20000 × 20000"):
+        read_image(path, pixel_limit=399_999_999)

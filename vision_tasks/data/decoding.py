@@ -20,7 +20,6 @@ from vision_tasks.data.image_errors import (
     ImageError,
     ImageFormatError,
     ImageMissingError,
-    ImageTooLargeError,
     ImageTruncatedError,
 )
 from vision_tasks.data.regular_files import open_regular
@@ -43,7 +42,11 @@ if hasattr(os, "register_at_fork"):
 def quiet_reading() -> Iterator[None]:
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is `PIXEL_LIMIT`; PIL's is a third of it
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def file_bytes(path: Path) -> np.ndarray:
@@ -59,12 +62,10 @@ def file_bytes(path: Path) -> np.ndarray:
 
 
 def open_header(data: np.ndarray, path: Path) -> Image.Image:
-    """PIL's view of the file, pixels not decoded."""
+    """PIL's view of the file, pixels not decoded; how many there may be is for the caller to judge (`PIXEL_LIMIT`)."""
     with quiet_reading():
         try:
             return Image.open(io.BytesIO(data.tobytes()))
-        except Image.DecompressionBombError as error:
-            raise ImageTooLargeError(f"{path}: {error}. Scale it down or tile it.") from error
         except Exception as error:  # PIL raises whatever a broken header leads to
             raise ImageFormatError(f"{path}: not an image, or of an unknown format. Remove or convert it.") from error
 

@@ -50,8 +50,6 @@ def upright_header(path: Path) -> tuple[Size, int | None]:
                 with quiet_reading(), Image.open(stream) as header:
                     size = header.height, header.width
                 orientation = exif_orientation(header) if _may_be_turned(header) else None
-            except Image.DecompressionBombError as error:
-                raise ImageTooLargeError(f"{path}: {error}. Scale it down or tile it.") from error
             except Exception as error:  # PIL raises whatever a broken header leads to
                 stream.seek(0)
                 tags = tiff_bands(file_bytes(path)) if stream.read(2) in (b"II", b"MM") else None
@@ -63,6 +61,10 @@ def upright_header(path: Path) -> tuple[Size, int | None]:
     except OSError as error:
         reason = "is a folder" if path.is_dir() else error.strerror or str(error)
         raise ImageMissingError(f"{path}: cannot be read ({reason}). Check the path.") from error
+    if size[0] * size[1] > PIXEL_LIMIT:
+        raise ImageTooLargeError(
+            f"{path}: {size[1]} × {size[0]} pixels are more than the limit of {PIXEL_LIMIT:,}. Scale it down or tile it."
+        )
     return ((size[1], size[0]) if orientation in (5, 6, 7, 8) else size), orientation
 
 
