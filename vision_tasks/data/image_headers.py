@@ -63,7 +63,8 @@ def upright_header(path: Path) -> tuple[Size, int | None]:
         raise ImageMissingError(f"{path}: cannot be read ({reason}). Check the path.") from error
     if size[0] * size[1] > PIXEL_LIMIT:
         raise ImageTooLargeError(
-            f"{path}: {size[1]} × {size[0]} pixels are more than the limit of {PIXEL_LIMIT:,}. Scale it down or tile it."
+            f"{path}: {size[1]} × {size[0]} pixels are more than the limit of {PIXEL_LIMIT:,}. "
+            "Scale it down or tile it."
         )
     return ((size[1], size[0]) if orientation in (5, 6, 7, 8) else size), orientation
 
