@@ -41,8 +41,9 @@ def diagnose(
 
     Args:
         data: a folder or an annotation file, or records of one split or of several by name, the one to train on first.
-        images: the image folder, if it is not to be found. quick: look at annotations alone, open no image but a few heads.
-        network: what a model does to sizes, to say which objects it cannot see. progress: is told how far the work is.
+        images: the image folder, if it is not to be found. quick: look at annotations alone; of images a
+            few heads are read at the most. network: what a model does to sizes, to say which objects it cannot see.
+        progress: is told how far the work is.
 
     Raises:
         VisionTasksError: there is nothing that can be read at all.
