@@ -82,7 +82,7 @@ def test_pipes_and_endless_devices_are_refused_by_name(odd, tmp_path):
         read_regular(tmp_path)
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(5):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="not a regular file"):
             read_regular(tmp_path / "x")
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
