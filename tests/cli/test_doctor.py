@@ -84,7 +84,8 @@ def test_damaged_data(doctor: Callable[..., Result], damaged: Path, tmp_path: Pa
     found = doctor(damaged, "--fix", patch, "--report", page)
     assert found.code == 1
     lines = found.out.splitlines()
-    assert re.match(r"breaks  train: (\d+) of \1 boxes are corners .*\[boxes_xyxy\]", lines[0])
+    assert lines[0].startswith(f"{damaged} (COCO instances): train annotations/instances_train.json, images in ")
+    assert re.match(r"breaks  train: (\d+) of \1 boxes are corners .*\[boxes_xyxy\]", lines[2])
     assert any(line.strip().startswith("└ hence") for line in lines), "consequences beneath their cause"
     assert any("[image_missing]" in line for line in lines)
     assert "(the patch mends it)" in found.out
@@ -171,6 +172,36 @@ def test_one_file_and_its_images(doctor: Callable[..., Result], damaged: Path, t
     assert found.code == 1
     assert "[boxes_xyxy]" in found.out
     assert "15 images" in found.out or "16 images" in found.out
+    assert f"{moved} --images '{damaged / 'images' / 'train'}' --fix patch.json" in found.out, "as it was asked"
+    above = doctor(moved, "--images", damaged / "images")
+    assert "[boxes_xyxy]" in above.out
+    assert "1 of 16 image files is missing" in above.out, "looked for in the split's folder"
+
+
+def test_the_wrong_image_folder(doctor: Callable[..., Result], sound: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "train.json"
+    shutil.copy(next(sound.glob("annotations/*train*.json")), alone)
+    found = doctor(alone, "--fix", tmp_path / "patch.json")
+    assert "16 of 16 image files are missing" in found.out
+    assert "to do:   this is probably the wrong folder" in found.out
+    assert f"Next:\n  vision-tasks doctor {alone} --images DIR" in found.out
+    assert "vision-tasks train" not in found.out
+    assert "Patch: none is written" in found.out
+    assert not (tmp_path / "patch.json").exists()
+
+
+def test_other_kinds_of_annotations_are_named(doctor: Callable[..., Result], sound: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(sound, folder)
+    (folder / "yolo" / "labels").mkdir(parents=True)
+    (folder / "yolo" / "images").mkdir()
+    shutil.copy(next(folder.glob("images/train/*")), folder / "yolo" / "images" / "a.png")
+    (folder / "yolo" / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert "Also there, and not looked at: mask images, yolo (YOLO txt).\n" in doctor(folder, "--quick").out
+    assert "Also there, and not looked at: mask images.\n" in doctor(sound, "--quick").out
+    shutil.rmtree(folder / "yolo")
+    shutil.rmtree(folder / "semantic")
+    assert "Also there" not in doctor(folder, "--quick").out
 
 
 @pytest.mark.parametrize(

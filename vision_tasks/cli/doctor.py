@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class _Case:
     """What is to be examined: records by split, patches that were applied, the model's network, words for commands.
 
-    `lists`: the splits that are lists in the recipe.
+    `lists`: the splits that are lists in the recipe. `read`: what was read, in words.
     """
 
     splits: dict[str, Records]
@@ -34,6 +34,7 @@ class _Case:
     before: dict[str, SplitPatch] = field(default_factory=dict)
     network: Network | None = None
     lists: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
 
 
 def run(
@@ -59,14 +60,23 @@ def run(
         mending = mend(case.splits, diagnosis, case.network) if fix is not None or report is not None else None
         if report is not None:
             _write_page(report, data, case, diagnosis, mending)
-    if fix is not None and mending is not None:
-        _write_fix(fix, case, mending)
+    # A patch that changes nothing is not written.
+    written = fix if mending is not None and (any(mending.edits.values()) or case.before) else None
+    if written is not None and mending is not None:
+        _write_fix(written, case, mending)
     if as_json:
-        say(json.dumps(to_dict(diagnosis) | {"patch": _path(fix), "report": _path(report)}, ensure_ascii=False))
+        say(json.dumps(to_dict(diagnosis) | {"patch": _path(written), "report": _path(report)}, ensure_ascii=False))
     else:
+        for line in case.read:
+            say(line)
         for line in lines_of(diagnosis, mending.codes if fix is not None and mending is not None else None):
             say(line, colored=True)
-        _say_next(case, data, options, diagnosis, mending if fix is not None else None, fix, report)
+        again = ["vision-tasks", "doctor", str(data), *options, *(["--images", str(images)] if images else [])]
+        if report is not None:
+            say(f"Page: {report}")
+        if fix is not None and written is None:
+            say("Patch: none is written, as there is nothing that one could mend.")
+        _say_next(case, shlex.join(again), diagnosis, mending, written, report)
     return int(diagnosis.breaks)
 
 
@@ -94,11 +104,17 @@ def _is_recipe(path: Path) -> bool:
 
 
 def _data_case(data: Path, options: list[str], images: Path | None) -> _Case:
-    from vision_tasks.data.doctor.diagnose import splits_of
+    from vision_tasks.cli.doctor_source import others, training_words, what_is_read
+    from vision_tasks.data.doctor.diagnose import found_of
+    from vision_tasks.data.formats.registry import read_found
+    from vision_tasks.data.progress import counted
 
     if options:
         raise VisionTasksError(f"{' '.join(options)}: options belong to a recipe (.yaml), but {data} is none.")
-    return _Case(splits_of(data, images), f"data={shlex.quote(str(data))}")
+    found = found_of(data, images)
+    splits = {name: read_found(one) for name, one in counted(found.items(), "reading", len(found))}
+    read = (what_is_read(data, found), others(data, found))
+    return _Case(splits, training_words(data, images, found, splits), read=tuple(filter(None, read)))
 
 
 def _recipe_case(recipe: Path, options: list[str]) -> _Case:
@@ -156,18 +172,15 @@ def _write_fix(fix: Path, case: _Case, mending: Mending) -> None:
 
 
 def _say_next(
-    case: _Case, data: Path, options: list[str], diagnosis: Diagnosis, mending: Mending | None, fix: Path | None,
-    report: Path | None,
-) -> None:  # fmt: skip
-    """What was written, and what to do next."""
-    if report is not None:
-        say(f"Page: {report}")
-    again = "vision-tasks doctor " + " ".join(shlex.quote(w) for w in (str(data), *options))
+    case: _Case, again: str, diagnosis: Diagnosis, mending: Mending | None, fix: Path | None, report: Path | None
+) -> None:
+    """What was mended, and what to do next; `again` is the command that was given, without what it wrote."""
     if mending is not None and fix is not None:
         for line in mending.refused:
             say(line)
         count = sum(map(len, mending.edits.values()))
-        left = f"; after it {len(mending.left)} findings of the annotations are left" if count else ""
+        rest = len(mending.left)
+        left = f"; with it, annotations still have {rest} finding{'s' * (rest != 1)}" if count and rest else ""
         say(f"Patch: {fix} ({count} edit{'s' * (count != 1)}{left})")
         keys, lists = _patch_keys(case, mending, fix)
         say("Next:")
@@ -176,7 +189,9 @@ def _say_next(
         say(f"  vision-tasks train {case.train} {keys}".rstrip())
         return
     say("Next:")
-    if diagnosis.is_clean or not any(f.edits for f in diagnosis):
+    if any(f.code == "image_missing" and f.own_remedy for f in diagnosis):
+        say(f"  {again.partition(' --images ')[0]} --images DIR")
+    elif diagnosis.is_clean or not any(f.edits for f in diagnosis):
         say(f"  vision-tasks train {case.train}")
     else:
         say(f"  {again} --fix patch.json")

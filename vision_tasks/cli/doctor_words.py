@@ -75,7 +75,7 @@ def _headline(finding: Finding) -> str:
 _ONE = {
     "are": "is", "have": "has", "do": "does", "lie": "lies", "reach": "reaches", "cover": "covers", "repeat": "repeats",
     "cross": "crosses", "enclose": "encloses", "disagree": "disagrees", "name": "names", "begin": "begins",
-    "differ": "differs", "hold": "holds", "share": "shares", "state": "states", "occur": "occurs",
+    "differ": "differs", "hold": "holds", "share": "shares", "state": "states", "occur": "occurs", "end": "ends",
 }  # fmt: skip
 _ITS = {"their": "its", "themselves": "itself"}
 

@@ -22,6 +22,7 @@ from vision_tasks.data.doctor.sizes import Network, check_sizes
 from vision_tasks.data.doctor.stated_sizes import check_exchanged
 from vision_tasks.data.doctor.statistics import statistics_of
 from vision_tasks.data.doctor.unlisted import check_unlisted
+from vision_tasks.data.formats.interface import Found
 from vision_tasks.data.formats.registry import find_with_images, read_found
 from vision_tasks.data.layout import images_may_be_missing
 from vision_tasks.data.patch_edits import apply_edits
@@ -113,6 +114,11 @@ def splits_of(data: Path | str | Records | Mapping[str, Records], images: Path |
         return {"train": data}
     if isinstance(data, Mapping):
         return dict(data)
-    with images_may_be_missing():  # which is a finding
-        found = find_with_images(data, images=images)
+    found = found_of(data, images)
     return {name: read_found(f) for name, f in counted(found.items(), "reading", len(found))}
+
+
+def found_of(data: Path | str, images: Path | None = None) -> dict[str, Found]:
+    """Where the splits of a data set are, also if their images are nowhere, which is a finding."""
+    with images_may_be_missing():
+        return find_with_images(data, images=images)
