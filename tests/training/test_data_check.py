@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from vision_tasks.config import DataConfig, load_config
+from tests.data.doctor_sets import coco, written
+from vision_tasks.config import DataConfig, Split, load_config
 from vision_tasks.data.doctor.diagnose import diagnose
 from vision_tasks.data.doctor.mending import mend
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.training.data_check import check_data
-from vision_tasks.training.splits import read_splits
+from vision_tasks.training.splits import read_split, read_splits
 
 
 @pytest.fixture
@@ -68,3 +69,26 @@ def test_a_patch_is_applied_when_reading(xyxy: Path, scenes: Path, tmp_path: Pat
     alone = {"train": {"patch": str(patch)}}
     with pytest.raises(VisionTasksError, match="nothing for the patch to mend"):
         read_splits(DataConfig.model_validate(alone))
+
+
+def test_what_readers_told_is_not_said_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A box without area is a problem of reading; a note of it is no warning."""
+    data = coco([[[4.0, 5.0, 20.0, 21.0]] * (row + 1) for row in range(30)], [(480, 640)] * 30, masks=False)
+    for number, annotation in enumerate(data["annotations"]):
+        annotation["bbox"][0] += 23 * (number % 25)
+    data["annotations"][3]["bbox"][2] = 0.0
+    file = written(data, tmp_path / "instances_train.json")
+    for image in data["images"]:
+        (tmp_path / image["file_name"]).touch()
+    split = Split(annotations=file, images=tmp_path)
+    with caplog.at_level(logging.INFO):
+        records = read_split(split, "train")
+        check_data({"train": records}, "stop", "data")
+    assert sum("box_empty" in record.message for record in caplog.records) == 1
+    caplog.clear()
+    del data["annotations"][3], data["annotations"][5]["area"]
+    file.write_text(json.dumps(data))
+    with caplog.at_level(logging.INFO):
+        read_split(split, "train")
+    (note,) = [record for record in caplog.records if "area_missing" in record.message]
+    assert (note.levelname, note.message[:6]) == ("INFO", "note: ")

@@ -88,6 +88,7 @@ def check_whole_image(objects: Objects) -> list[Finding]:
         near = (np.abs(boxes[:, :2]) <= _WHOLE) & (np.abs(boxes[:, :2] + boxes[:, 2:] - sizes) <= _WHOLE)
         found = near.all(1) & (sizes >= _SMALL_IMAGE).all(1) & ~objects.records.is_crowd
     edits: list[Mapping[str, Any]] = []
+    names = objects.records.categories.names
     places = np.flatnonzero(found)
     if len(places):
         outlines = objects.outlines
@@ -101,7 +102,10 @@ def check_whole_image(objects: Objects) -> list[Finding]:
     return objects.finding(
         "box_whole_image",
         places,
-        lambda i: f"bbox is {shown(boxes[i])}, the image is {sizes[i, 0]:.0f} × {sizes[i, 1]:.0f}",
+        lambda i: (
+            f"{names[objects.records.labels[i]]!r}, bbox is {shown(boxes[i])}, "
+            f"the image is {sizes[i, 0]:.0f} × {sizes[i, 1]:.0f}"
+        ),
         edits=edits,
     )
 
