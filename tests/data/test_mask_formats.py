@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -175,3 +176,24 @@ def test_damaged_masks_are_left_out(tmp_path: Path) -> None:
     with pytest.raises(VisionTasksError, match="not one map can be read"):
         objects_of_maps(records)
     assert find_data(tmp_path)["train"].format == "masks"
+
+
+def test_objects_of_maps_leave_images_where_they_lie(tmp_path: Path) -> None:
+    """Images of several folders, as of splits that are put together, are all copied."""
+    from vision_tasks.data.operations.gathering import gather
+    from vision_tasks.data.operations.writing import write_data
+
+    parts = []
+    for number, folder in enumerate(("train", "val")):
+        (tmp_path / "city" / folder).mkdir(parents=True)
+        (tmp_path / "city" / f"{folder}annot").mkdir()
+        Image.new("RGB", (6, 4), (number, 0, 0)).save(tmp_path / "city" / folder / f"{folder}.png")
+        Image.new("L", (6, 4), number).save(tmp_path / "city" / f"{folder}annot" / f"{folder}.png")
+    for records in read_data(tmp_path / "city").values():
+        parts.append(records)
+    parts[1] = dataclasses.replace(parts[1], image_ids=parts[1].image_ids + 10)
+    losses = write_data({"train": gather(parts)}, tmp_path / "out", "coco")
+    assert not [line for line in losses.lines() if "not there" in line]
+    for folder in ("train", "val"):
+        (copied,) = (tmp_path / "out/images/train").rglob(f"{folder}.png")
+        assert copied.read_bytes() == (tmp_path / "city" / folder / f"{folder}.png").read_bytes()

@@ -19,8 +19,8 @@ from vision_tasks.errors import VisionTasksError
 from vision_tasks.structures import Categories, Masks, Polygons, Rle, Size, Target
 
 _PER_IMAGE = ("image_ids", "widths", "heights")
-_PER_ANNOTATION = ("annotation_ids", "labels", "boxes", "areas", "is_crowd", "usable", "shape_starts")
-ARRAYS = (*_PER_IMAGE, "first", "name_ends", "names", *_PER_ANNOTATION, "shape_bytes")
+PER_ANNOTATION = ("annotation_ids", "labels", "boxes", "areas", "is_crowd", "usable", "shape_starts")
+ARRAYS = (*_PER_IMAGE, "first", "name_ends", "names", *PER_ANNOTATION, "shape_bytes")
 
 
 class ImageArchive(Protocol):
@@ -86,7 +86,7 @@ class Records:
         m, n = len(self.image_ids), len(self.annotation_ids)
         lengths = {name: len(getattr(self, name)) for name in ARRAYS}
         wrong = [f for f in (*_PER_IMAGE, "name_ends") if lengths[f] != m] + [
-            f for f in _PER_ANNOTATION if lengths[f] != n
+            f for f in PER_ANNOTATION if lengths[f] != n
         ]
         if wrong or lengths["first"] != m + 1 or int(self.first[-1]) != n:
             raise ValueError(f"Records: arrays do not fit together: {lengths}")
@@ -192,7 +192,7 @@ class Records:
         return dataclasses.replace(
             self,
             **{name: getattr(self, name)[rows] for name in _PER_IMAGE},
-            **{name: getattr(self, name)[chosen] for name in _PER_ANNOTATION},
+            **{name: getattr(self, name)[chosen] for name in PER_ANNOTATION},
             first=first,
             names=np.frombuffer(b"".join(names), np.uint8),
             name_ends=np.cumsum([len(n) for n in names], dtype=np.int64),

@@ -25,7 +25,7 @@ from vision_tasks.data.image_errors import ImageError, ImageTooLargeError
 from vision_tasks.data.image_headers import in_threads, upright_size
 from vision_tasks.data.layout import find_semantic
 from vision_tasks.data.progress import counted
-from vision_tasks.data.records import Records
+from vision_tasks.data.records import PER_ANNOTATION, Records
 from vision_tasks.data.semantic_source import IGNORED
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.ops import run_lengths
@@ -155,7 +155,7 @@ def _rebuilt(
     """The images of records with other objects; those whose masks cannot be read, or that have none, are left out."""
     builder = RecordsBuilder(records.source, records.root, categories, records.extras is not None)
     builder.problems = records.problems.copy()
-    kept = 0
+    kept: list[int] = []
     for row, objects in enumerate(counted(found, what, len(records))):
         if objects is None:
             builder.problems.add("mask_missing", [records.file_name(row)])
@@ -163,7 +163,7 @@ def _rebuilt(
         if isinstance(objects, ImageError):
             builder.problems.add("mask_unreadable", [str(objects)])
             continue
-        kept += 1
+        kept.append(row)
         of_image = records.extras.of_image(row) if records.extras is not None else None
         size = size_of(records, row)
         builder.add_image(records.file_name(row), *size, int(records.image_ids[row]), of_image)
@@ -177,6 +177,11 @@ def _rebuilt(
     if not kept:
         raise VisionTasksError(f"{records.source}: not one map can be read.\n{builder.problems.summary()}".rstrip())
     made = builder.finish()
+    assert len(made) == len(kept)
+    own = ("first", "widths", "heights", *PER_ANNOTATION, "shape_bytes", "has_shapes", "categories", "problems")
+    # The images stay what they are: they may lie in several folders, or in an archive.
+    images = replace(records.subset(np.array(kept)), semantic=None, has_boxes=True, folder=None)
+    made = replace(images, **{name: getattr(made, name) for name in own}, extras=made.extras)
     if made.extras is not None and records.extras is not None:
         extras = Extras(records.extras.data_set, made.extras.images, {}, records.extras.categories)
         return replace(made, extras=extras)
