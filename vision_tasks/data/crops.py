@@ -65,7 +65,7 @@ class ZoomOut:
     def __init__(self, side: float = 4.0, p: float = 0.5) -> None:
         self.side, self.p = side, _probability(p)
         if not 1 <= side <= 100:
-            raise VisionTasksError(f"transforms: ZoomOut: side is {side}, but must lie within 1 and 100")
+            raise VisionTasksError(f"data.augment: ZoomOut: side is {side}, but must lie within 1 and 100")
 
     def __call__(self, image: np.ndarray, target: Target, random: Generator) -> tuple[np.ndarray, Target]:
         """The smaller image with its truth, of the same size as before."""
@@ -111,10 +111,12 @@ class ObjectCrop:
     ) -> None:
         if len(side) != 2 or not 0.01 <= side[0] <= side[1] <= 1:
             raise VisionTasksError(
-                f"transforms: ObjectCrop: side is {side}, but must be [smallest, largest] within 0.01 and 1"
+                f"data.augment: ObjectCrop: side is {side}, but must be [smallest, largest] within 0.01 and 1"
             )
         if not 0 < visible <= 1:
-            raise VisionTasksError(f"transforms: ObjectCrop: visible is {visible}, but must lie above 0, at most at 1")
+            raise VisionTasksError(
+                f"data.augment: ObjectCrop: visible is {visible}, but must be above 0, and 1 at most"
+            )
         self.side, self.visible, self.p = (float(side[0]), float(side[1])), visible, _probability(p)
 
     def __call__(self, image: np.ndarray, target: Target, random: Generator) -> tuple[np.ndarray, Target]:
@@ -179,5 +181,5 @@ def _shares(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
 
 def _probability(p: float) -> float:
     if not 0 <= p <= 1:
-        raise VisionTasksError(f"transforms: p is {p}, but must lie within 0 and 1")
+        raise VisionTasksError(f"data.augment: p is {p}, but must lie within 0 and 1")
     return p

@@ -40,13 +40,13 @@ class LargeScaleJitter:
         if size is not None:
             sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
         if len(sides) not in (0, 2) or not all(type(s) is int and 1 <= s <= 16384 for s in sides):
-            raise VisionTasksError(f"transforms: LargeScaleJitter: size is {size}, but must be pixels, [height, width]")
+            raise VisionTasksError(f"data.augment: LargeScaleJitter: size is {size}, not pixels, nor [height, width]")
         if len(scale) != 2 or not 0.01 <= scale[0] <= scale[1] <= 100:
             raise VisionTasksError(
-                f"transforms: LargeScaleJitter: scale is {scale}, but must be [smallest, largest] within 0.01 and 100"
+                f"data.augment: LargeScaleJitter: scale is {scale}, but must be [smallest, largest] within 0.01 and 100"
             )
         if not 0 <= p <= 1:
-            raise VisionTasksError(f"transforms: LargeScaleJitter: p is {p}, but must lie within 0 and 1")
+            raise VisionTasksError(f"data.augment: LargeScaleJitter: p is {p}, but must lie within 0 and 1")
         self.size: Size | None = (sides[0], sides[1]) if sides else None
         self.scale, self.p = (float(scale[0]), float(scale[1])), p
 

@@ -230,7 +230,11 @@ def fetch(url: str, path: Path, size: int | None = None, most: int = 1 << 40) ->
     except Exception as error:  # whatever the library or the program it starts raises
         if isinstance(error, OSError) and error.errno is not None:  # the library's own have no number
             raise VisionTasksError(f"{url}: cannot be kept in {path.parent}: {error.strerror}.") from error
-        raise VisionTasksError(f"{url}: cannot be fetched ({error}). Check the address and the network.") from error
+        ended = re.search(r"exit \d+", str(error))  # its own words are the whole command
+        raise VisionTasksError(
+            f"{url}: cannot be fetched ({f'curl: {ended[0]}' if ended else error}). Check the network, and the "
+            f"address: it is that of the folder of one split, which holds {INDEX}."
+        ) from error
     finally:
         with suppress(OSError):
             os.unlink(work)

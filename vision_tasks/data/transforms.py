@@ -100,7 +100,7 @@ class Transforms:
     def __init__(self, entries: str | Entries = "default", channels: int = 3) -> None:
         if isinstance(entries, str):
             if entries not in PRESETS:
-                raise VisionTasksError(f"transforms: there is no preset {_unknown(entries, PRESETS)}")
+                raise VisionTasksError(f"data.augment: there is no preset {_unknown(entries, PRESETS)}")
             entries = PRESETS[entries] if channels == 3 else without_colour(PRESETS[entries])
         self.steps = [_build(entry) for entry in entries]
         for step in self.steps:
@@ -122,7 +122,7 @@ class Transforms:
                 small = known & ((widths < step.width) | (heights < step.height))
                 if small.any():
                     raise VisionTasksError(
-                        f"transforms: {name} of {step.height}×{step.width} pixels (height, width) is larger than "
+                        f"data.augment: {name} of {step.height}×{step.width} pixels (height, width) is larger than "
                         f"{int(small.sum()):,} of the {len(widths):,} images; the smallest sides are "
                         f"{heights[known].min()} and {widths[known].min()}. Set pad_if_needed: true, or put a resize "
                         "before it."
@@ -150,7 +150,7 @@ class Transforms:
                 if isinstance(error, VisionTasksError):
                     raise
                 raise VisionTasksError(
-                    f"transforms: {type(step).__name__} failed on image id {target.image_id} "
+                    f"data.augment: {type(step).__name__} failed on image id {target.image_id} "
                     f"{image.shape} {image.dtype}: {error}"
                 ) from error
         return replace(sample, image=np.ascontiguousarray(image), target=target)
@@ -169,7 +169,7 @@ def _apply(step: Any, image: np.ndarray, target: Target) -> tuple[np.ndarray, Ta
         changed = np.rint(changed.clip(0, 1) * 65535).astype(np.uint16)
     if changed.shape != image.shape or changed.dtype != image.dtype:
         raise VisionTasksError(
-            f"transforms: {name} made {changed.shape} {changed.dtype} of an image {image.shape} {image.dtype}; "
+            f"data.augment: {name} made {changed.shape} {changed.dtype} of an image {image.shape} {image.dtype}; "
             "channels, type and normalisation are the model's own business (its preprocess)"
         )
     if name in _HOLES:
@@ -216,27 +216,27 @@ def _build(entry: str | Mapping[str, Mapping[str, Any] | None]) -> Any:
     if isinstance(entry, str):
         entry = {entry: None}
     if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise VisionTasksError(f"transforms: an entry must be a name or one {{name: arguments}}, not {entry!r}")
+        raise VisionTasksError(f"data.augment: an entry must be a name or one {{name: arguments}}, not {entry!r}")
     name, arguments = next(iter(entry.items()))
     if name not in TRANSFORMS:
-        raise VisionTasksError(f"transforms: there is no {_unknown(name, TRANSFORMS)}")
+        raise VisionTasksError(f"data.augment: there is no {_unknown(name, TRANSFORMS)}")
     arguments = dict(arguments or {})
     kind: Any = OWN[name] if name in OWN else getattr(A, name)
     known = [p for p in inspect.signature(kind.__init__).parameters if p != "self"]
     for argument in arguments:
         if argument not in known:
-            raise VisionTasksError(f"transforms: {name} has no argument {_unknown(argument, known)}")
+            raise VisionTasksError(f"data.augment: {name} has no argument {_unknown(argument, known)}")
     if name not in _PIXELS and arguments.get("border_mode", 0) not in (0, 1):
         raise VisionTasksError(
-            f"transforms: {name}: border_mode {arguments['border_mode']} would mirror or repeat objects that then have "
-            "no label; use 0 (one colour) or 1 (the border's colour)"
+            f"data.augment: {name}: border_mode {arguments['border_mode']} would mirror or repeat objects that then "
+            "have no label; use 0 (one colour) or 1 (the border's colour)"
         )
     if arguments.get("mask_interpolation", cv2.INTER_NEAREST) not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
-        raise VisionTasksError(f"transforms: {name}: mask_interpolation must be 0 or 6 (nearest): labels do not blend")
+        raise VisionTasksError(f"data.augment: {name}: mask_interpolation must be 0 or 6, as labels do not blend")
     try:
         step = kind(**arguments)
     except (ValueError, TypeError) as error:
-        raise VisionTasksError(f"transforms: {name} refuses its arguments {arguments}: {_said(error)}") from error
+        raise VisionTasksError(f"data.augment: {name} refuses its arguments {arguments}: {_said(error)}") from error
     if _MOVES.get(name, _CENTER) != _CENTER and "mask_interpolation" in known and "mask_interpolation" not in arguments:
         # When it resizes, OpenCV's plain nearest neighbour shifts masks by up to half a pixel against the image.
         step.mask_interpolation = cv2.INTER_NEAREST_EXACT
@@ -266,7 +266,7 @@ def _check_takes(step: Any, channels: int) -> None:
 
     if not works(channels) and channels != 3 and works(3):
         raise VisionTasksError(
-            f"transforms: {name} is for images of three channels, but these have {channels}; leave it out"
+            f"data.augment: {name} is for images of three channels, but these have {channels}; leave it out"
         )
 
 

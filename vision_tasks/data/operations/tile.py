@@ -18,6 +18,7 @@ from vision_tasks.data.progress import counted
 from vision_tasks.data.records import Records
 from vision_tasks.data.semantic_source import SemanticSource
 from vision_tasks.errors import VisionTasksError
+from vision_tasks.ops.masks import area as mask_area
 from vision_tasks.ops.masks import to_rles
 from vision_tasks.structures import Masks, Polygons, Rle, Size
 
@@ -70,6 +71,10 @@ def windows(size: Size, side: int, overlap: float) -> np.ndarray:
     shared = round(overlap * side) if overlap < 1 else round(overlap)
     if shared >= side:
         raise VisionTasksError(f"overlap of {shared} pixels leaves nothing of tiles of {side}. Give less.")
+    if side - shared < side / 20:
+        raise VisionTasksError(
+            f"overlap of {shared} pixels would cut a tile of {side} every {side - shared} pixels. Give 0.95 at most."
+        )
     tops, lefts = (_starts(length, min(side, length), shared) for length in size)
     top, left = (grid.ravel() for grid in np.meshgrid(tops, lefts, indexing="ij"))
     return np.stack([left, top, left + min(side, size[1]), top + min(side, size[0])], axis=1)
@@ -221,12 +226,14 @@ def _add(
         else:
             part = float((end[tile, n] - begin[tile, n]).prod() / (high[n] - low[n]).prod())
         box, area = [*(lower - shift), *(upper - lower)], float(records.areas[index]) * part
-        counts.cut += 1
         if part < visible and not crowd:
-            crowd = True
-            counts.crowds += 1
             # COCO has crowds as run lengths.
             shape = None if shape is None else to_rles(Masks(size, shapes=[shape]))[0]
+            if shape is not None and not int(mask_area([shape])[0]):
+                return  # less than a pixel
+            crowd = True
+            counts.crowds += 1
+        counts.cut += 1
     made.origins.append(index)
     made.boxes.append([float(v) for v in box])
     made.areas.append(area)
