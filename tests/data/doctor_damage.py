@@ -11,7 +11,8 @@ Damage = Callable[[Coco], None]
 
 
 def _size(data: Coco, annotation: dict[str, Any]) -> tuple[float, float]:
-    image = next(i for i in data["images"] if i["id"] == annotation["image_id"])
+    known = (i for i in data["images"] if i["id"] == annotation["image_id"])
+    image = next(known, data["images"][0])  # other damages change ids
     return float(image["width"]), float(image["height"])
 
 

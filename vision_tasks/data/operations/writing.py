@@ -59,7 +59,7 @@ def _check_outlines(splits: Mapping[str, Records], form: str) -> None:
         bare = records.has_boxes and len(records.labels) > 0 and not records.has_shapes
         if form in _OF_PIXELS and bare and (records.semantic is None or form != "masks"):
             raise VisionTasksError(
-                f"{records.source} ({name}): no object has an outline, and {FORMATS[form].title} hold nothing but the "
+                f"{records.source} ({name}): no object has an outline, and {form} holds nothing but the "
                 "pixels of objects. Choose a format that has boxes: coco, voc, yolo, labelme, lvis or webdataset."
             )
 
