@@ -92,3 +92,13 @@ def test_what_readers_told_is_not_said_again(tmp_path: Path, caplog: pytest.LogC
         read_split(split, "train")
     (note,) = [record for record in caplog.records if "area_missing" in record.message]
     assert (note.levelname, note.message[:6]) == ("INFO", "note: ")
+
+
+def test_sets_that_train_together_are_examined_one_by_one(xyxy: Path, scenes: Path) -> None:
+    sound = {"annotations": str(scenes / "annotations/instances_train.json"), "images": str(scenes / "images/train")}
+    wrong = {"annotations": str(xyxy / "annotations/instances_train.json"), "images": str(xyxy / "images/train")}
+    train, _ = read_splits(DataConfig.model_validate({"train": [sound, wrong]}))
+    grave = [(f.split, f.code) for f in diagnose(train, quick=True) if f.severity == "breaks"]
+    assert grave == [("train[1]", "boxes_xyxy")]
+    with pytest.raises(VisionTasksError, match=r"train\[1\](?s:.)*patch: patch.json. in each entry of data.train"):
+        check_data({"train": train, "val": None}, "stop", "RECIPE.yaml")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Literal
 
-from vision_tasks.data.doctor.diagnose import diagnose
+from vision_tasks.data.doctor.diagnose import diagnose, parts_of
 from vision_tasks.data.doctor.entries import finding_of
 from vision_tasks.data.doctor.findings import Finding
 from vision_tasks.data.joint import JointRecords
@@ -31,7 +31,8 @@ def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn"
     """
     if how == "off":
         return
-    parts = {name: part for split, r in splits.items() for name, part in _parts(split, r)}
+    with_objects = {split: records for split, records in splits.items() if records is not None and records.has_boxes}
+    parts = {name: part for split, records in with_objects.items() for name, part in parts_of(split, records)}
     diagnosis = diagnose(parts, quick=True)
     grave = [f for f in diagnosis if f.severity == "breaks"]
     if grave and how == "stop":
@@ -55,16 +56,6 @@ def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn"
     if len(rest) > _SAID or grave:
         more = f"{len(rest) - _SAID} more" if len(rest) > _SAID else "all of it"
         log.warning("The doctor has %s to say: vision-tasks doctor %s", more, data)
-
-
-def _parts(split: str, records: Records | None) -> list[tuple[str, Records]]:
-    """The data sets that a split is made of, with names."""
-    if records is None or not records.has_boxes:
-        return []
-    if not isinstance(records, JointRecords):
-        return [(split, records)]
-    own = [part for part in records.parts if part.has_boxes]
-    return [(f"{split}[{number}]" if number else split, part) for number, part in enumerate(own)]
 
 
 def _words(finding: Finding) -> str:

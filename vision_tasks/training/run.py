@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from vision_tasks.config import Config, TrainConfig, to_yaml
+from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.inference.batching import choose_device
@@ -85,7 +86,8 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     kinds = model_kinds(config.model["name"], config.model)
     train, val = read_splits(config.data, kinds, chosen_categories(config.model))
     if resume is None:  # a run that has begun was looked at then
-        check_data({"train": train, "val": val}, config.data.check, str(config.data.path or train.source))
+        what = config.data.path or ("RECIPE.yaml" if isinstance(train, JointRecords) else train.source)
+        check_data({"train": train, "val": val}, config.data.check, str(what))
     model = model_for(config, train) if resume is None else resumed_model(resume, config, train)
     check_suits(model, train, config.data.min_sizes, val)
     weigh_classes(model, train, config.train.class_weights)

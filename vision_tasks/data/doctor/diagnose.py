@@ -24,6 +24,7 @@ from vision_tasks.data.doctor.statistics import statistics_of
 from vision_tasks.data.doctor.unlisted import check_unlisted
 from vision_tasks.data.formats.interface import Found
 from vision_tasks.data.formats.registry import find_with_images, read_found
+from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.layout import images_may_be_missing
 from vision_tasks.data.patch_edits import apply_edits
 from vision_tasks.data.progress import Listener, counted, reporting_to
@@ -111,11 +112,19 @@ def check_annotations(records: Records, split: str) -> tuple[list[Finding], Obje
 def splits_of(data: Path | str | Records | Mapping[str, Records], images: Path | None = None) -> dict[str, Records]:
     """Records by split, each with the categories of its own file, so that splits can be compared."""
     if isinstance(data, Records):
-        return {"train": data}
+        data = {"train": data}
     if isinstance(data, Mapping):
-        return dict(data)
+        return {name: part for split, records in data.items() for name, part in parts_of(split, records)}
     found = found_of(data, images)
     return {name: read_found(f) for name, f in counted(found.items(), "reading", len(found))}
+
+
+def parts_of(split: str, records: Records) -> list[tuple[str, Records]]:
+    """The data sets with objects that a split is made of, with names: "train", "train[1]", ...; or the split itself."""
+    if not isinstance(records, JointRecords):
+        return [(split, records)]
+    own = [part for part in records.parts if part.has_boxes]
+    return [(f"{split}[{number}]" if number else split, part) for number, part in enumerate(own)]
 
 
 def found_of(data: Path | str, images: Path | None = None) -> dict[str, Found]:
