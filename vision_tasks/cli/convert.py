@@ -71,13 +71,17 @@ def say_written(out: Path, title: str, losses: Losses, images: ImageWriting) -> 
     """What could not be kept, where the data are, and what to do next."""
     say()
     if len(losses):
-        say(f"{title} cannot hold everything:")
+        say(f"What {title} does not keep of this:")
         for line in losses.lines():
             say(f"  {line}")
     else:
         say("Everything was kept.")
     where = "" if images != "none" else " (annotations alone: the images stay where they are)"
     say(f"Written to {out}{where}. Next:")
+    if images == "none":
+        say(f"  vision-tasks doctor {_quoted(out)} --images FOLDER")
+        say("  vision-tasks train data.train.annotations=... data.train.images=FOLDER")
+        return
     say(f"  vision-tasks doctor {_quoted(out)}")
     say(f"  vision-tasks train data={_quoted(out)}")
 
