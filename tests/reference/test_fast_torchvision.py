@@ -42,8 +42,8 @@ def real_model(request: pytest.FixtureRequest, real_data: Path) -> VisionModel:
 
 @pytest.fixture(scope="module")
 def photos(real_data: Path) -> list[Tensor]:
-    """Eight of COCO."""
-    files = sorted((real_data / "coco_mini" / "val2017").glob("*.jpg"))[:8]
+    """Twelve of COCO."""
+    files = sorted((real_data / "coco_mini" / "val2017").glob("*.jpg"))[:12]
     return [torch.from_numpy(cv2.cvtColor(cv2.imread(str(f)), cv2.COLOR_BGR2RGB)).permute(2, 0, 1) for f in files]
 
 
