@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import warnings
 import zlib
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vision_tasks.data import images
+from vision_tasks.data import decoding, images
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.images import check_images, read_image
 from vision_tasks.data.records import Records
@@ -256,3 +257,30 @@ def test_large_images_are_refused_by_our_limit_alone(tmp_path: Path) -> None:
         read_image(path)
     with pytest.raises(images.ImageTooLargeError, match="20000 × 20000"):
         read_image(path, pixel_limit=399_999_999)
+
+
+def test_workers_decode_jpeg_files_by_opencv_to_the_same_pixels_in_silence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "a.jpg", PHOTO)
+    plain = read_image(path)
+    monkeypatch.setattr(decoding, "_nowhere", os.open(os.devnull, os.O_WRONLY))
+    calls = []
+    monkeypatch.setattr(decoding.cv2, "imdecode", lambda *a, own=cv2.imdecode: calls.append(1) or own(*a))
+    assert np.array_equal(read_image(path), plain)
+    assert calls == [1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(images.ImageTruncatedError):
+        read_image(path)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        start = int(RNG.integers(len(whole) - 2))
+        damaged[start : start + 10] = RNG.integers(0, 255, 10, np.uint8).tobytes()
+        path.write_bytes(damaged)
+        try:
+            assert read_image(path).shape[2] == 3
+        except images.ImageError:
+            continue
+    os.close(decoding._nowhere)
+    assert capfd.readouterr() == ("", "")

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from vision_tasks.data.dataset import Combination, DetectionDataset, RawBatch, Transform, collate
+from vision_tasks.data.decoding import one_thread
 from vision_tasks.data.images import dropped_bands
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
@@ -244,6 +245,7 @@ def prepare_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    one_thread()
 
 
 def default_workers(num_images: int, processes: int = 1) -> int:

@@ -31,6 +31,9 @@ PIXEL_LIMIT = 500_000_000
 TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 
 
+# Where standard error goes while OpenCV decodes, in processes of one thread (`one_thread`).
+_nowhere: int | None = None
+
 # PIL warns of odd metadata. Filters belong to the whole process, so two threads must not change them at once;
 # a child forked meanwhile gets a lock of its own.
 _quiet = threading.Lock()
@@ -85,9 +88,12 @@ def exif_orientation(header: Image.Image) -> int | None:
 def decode(data: np.ndarray, header: Image.Image, path: Path, channels: int = 3) -> np.ndarray:
     """Pixels as stored, (H, W, channels); three are RGB.
 
-    PIL decodes: it is as fast as OpenCV to a tenth (both on libjpeg-turbo, equal to the bit), but says what is cut
-    off instead of filling up with grey, and prints nothing. OpenCV is used where PIL would cut 16 bits to 8.
+    PIL decodes: it says what is cut off instead of filling up with grey, and prints nothing. OpenCV is used where PIL
+    would cut 16 bits to 8, and for whole JPEG files where `one_thread` allows it: that takes a fifth less time, and
+    the pixels are equal to the bit (both on libjpeg-turbo).
     """
+    if channels == 3 and (pixels := _by_opencv(data, header)) is not None:
+        return pixels
     # What decoders of rarer formats warn of is caught; holding the lock for all would let threads wait for each other.
     with quiet_reading() if header.format not in ("JPEG", "PNG", "BMP", "WEBP") else contextlib.nullcontext():
         try:
@@ -109,6 +115,31 @@ def decode(data: np.ndarray, header: Image.Image, path: Path, channels: int = 3)
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error, ...
             raise ImageTruncatedError(f"{path}: cut off or damaged ({error}). Copy it again, or remove it.") from error
+
+
+def one_thread() -> None:
+    """Tell that this process has no other thread that writes to standard error, as workers of a loader have none.
+
+    OpenCV can then be kept from printing what libjpeg thinks of damaged files, by sending it nowhere meanwhile.
+    """
+    global _nowhere
+    _nowhere = os.open(os.devnull, os.O_WRONLY)
+
+
+def _by_opencv(data: np.ndarray, header: Image.Image) -> np.ndarray | None:
+    """The pixels (H, W, 3) RGB of a JPEG file that has an end, where `one_thread` allows it; else None, for PIL."""
+    if _nowhere is None or header.format != "JPEG" or header.mode != "RGB" or bytes(data[-2:]) != b"\xff\xd9":
+        return None
+    shown = os.dup(2)
+    try:
+        os.dup2(_nowhere, 2)
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+    if pixels is None or pixels.shape[:2] != header.size[::-1]:
+        return None
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
 def fitted(image: np.ndarray, channels: int, path: Path) -> np.ndarray:
