@@ -12,9 +12,8 @@ from vision_tasks.categories import Categories
 from vision_tasks.data.extras import Extras
 from vision_tasks.data.formats.assemble import JUDGED, judged
 from vision_tasks.data.problems import EXAMPLES, Problems
-from vision_tasks.data.records import Records
+from vision_tasks.data.records import PER_ANNOTATION, Records
 
-_PER_ANNOTATION = ("annotation_ids", "labels", "boxes", "areas", "is_crowd", "usable", "shape_starts")
 _COUNTED = ("image_size_unknown", "image_file_shared", "annotation_id_repeated")
 """Kinds of problems that `_add_problems` counts."""
 
@@ -38,7 +37,7 @@ class Draft:
 
     def _take(self, records: Records, moved: np.ndarray) -> None:
         self._base = records
-        names = (*_PER_ANNOTATION, "first", "image_ids", "widths", "heights", "shape_bytes")
+        names = (*PER_ANNOTATION, "first", "image_ids", "widths", "heights", "shape_bytes")
         self.arrays: dict[str, np.ndarray] = {name: getattr(records, name) for name in names}
         self._own: set[str] = set()
         self.row = np.repeat(np.arange(len(records)), np.diff(records.first))
@@ -133,7 +132,7 @@ class Draft:
     def keep_annotations(self, kept: np.ndarray) -> None:
         """Only these annotations, (n,) int64 indices, images in their order; the images stay."""
         rows = self.row[kept]
-        for name in _PER_ANNOTATION:
+        for name in PER_ANNOTATION:
             self.arrays[name] = self.arrays[name][kept]
             self._own.add(name)
         self.moved, self.row = self.moved[kept], rows

@@ -9,6 +9,7 @@ import numpy as np
 
 from vision_tasks.categories import Categories
 from vision_tasks.data.formats.semantic import told_by, under
+from vision_tasks.data.operations.gathering import with_objects
 from vision_tasks.data.records import Records
 from vision_tasks.data.semantic_source import IGNORED
 
@@ -39,17 +40,7 @@ def chosen(own: Categories, names: Sequence[str]) -> Categories:
 def with_objects_of(records: Records, wanted: Categories) -> Records:
     """Only the objects of these categories, in their labels; all images stay."""
     labels = labels_by_name(records.categories, wanted)[records.labels]
-    kept = labels >= 0
-    ends = np.concatenate([[0], np.cumsum(kept)])[records.first].astype(np.int64)
-    per_annotation = ("annotation_ids", "boxes", "areas", "is_crowd", "usable", "shape_starts")
-    return dataclasses.replace(
-        records,
-        **{name: getattr(records, name)[kept] for name in per_annotation},
-        labels=labels[kept].astype(np.int32),
-        first=ends,
-        categories=wanted,
-        folder=None,
-    )
+    return with_objects(records, labels >= 0, labels, wanted)
 
 
 def with_maps_of(records: Records, wanted: Categories) -> Records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -111,4 +111,3 @@ class Format:
     find: Finder | None = None
     write: Writer | None = None
     holds: str = ""
-    options: dict[str, str] = field(default_factory=dict)

@@ -13,11 +13,9 @@ import numpy as np
 from vision_tasks.categories import Categories
 from vision_tasks.data.extras import Extras
 from vision_tasks.data.problems import Problems
-from vision_tasks.data.records import ARRAYS, ImageArchive, Records
+from vision_tasks.data.records import ARRAYS, PER_ANNOTATION, ImageArchive, Records
 from vision_tasks.data.semantic_source import SemanticSource, packed_names, unpacked
 from vision_tasks.structures import Size
-
-_PER_OBJECT = ("annotation_ids", "labels", "boxes", "areas", "is_crowd", "usable", "shape_starts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +145,7 @@ def with_objects(
         labels: (N,) new labels. categories: what these mean; their extras go with the old labels that became new ones.
     """
     chosen = np.flatnonzero(kept)
-    arrays = {name: getattr(records, name)[chosen] for name in _PER_OBJECT}
+    arrays = {name: getattr(records, name)[chosen] for name in PER_ANNOTATION}
     extras = records.extras
     if extras is not None:
         extras = extras.subset(np.arange(len(records)), chosen)
