@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vision_tasks.data import packing
 from vision_tasks.data.images import ImageError, read_image
 from vision_tasks.data.joint import JointRecords
 from vision_tasks.data.records import Records
@@ -201,6 +203,29 @@ class RawBatch:
         images = [image.to(device, non_blocking=non_blocking) for image in self.images]
         return replace(self, images=images, targets=[t.to(device, non_blocking) for t in self.targets])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels between processes: pixels in one block (`packing`), small tensors as bytes."""
+        maps = [target.semantic for target in self.targets if target.semantic is not None]
+        if any(tensor.device.type != "cpu" for tensor in (*self.images, *maps)):
+            return dict(vars(self))
+        targets = [
+            {name: v.numpy() if isinstance(v, Tensor) else v for name, v in vars(target).items()}
+            | {"semantic": target.semantic is not None}
+            for target in self.targets
+        ]
+        return vars(self) | {"images": packing.pack(self.images), "targets": targets, "maps": packing.pack(maps)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "maps" in state:
+            maps = iter(state.pop("maps").tensors())
+            state["images"] = state["images"].tensors()
+            state["targets"] = [
+                Target(**{n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in fields.items()}
+                       | {"semantic": next(maps) if fields["semantic"] else None})
+                for fields in state["targets"]
+            ]  # fmt: skip
+        vars(self).update(state)
+
     def pin_memory(self) -> RawBatch:
         """Copy whose images lie in page-locked memory, so that `to(..., non_blocking=True)` overlaps with computing."""
         targets = [t if t.semantic is None else replace(t, semantic=t.semantic.pin_memory()) for t in self.targets]
@@ -218,7 +243,7 @@ def collate(samples: Sequence[Sample]) -> RawBatch:
     if len(sizes) > 1:
         raise ValueError(f"the samples of one batch must be resized alike, not to {sizes}")
     return RawBatch(
-        images=[torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image, _ in read],
+        images=packing.channels_first([image for image, _ in read]),
         targets=[target for _, target in read],
         min_size=samples[0].request.min_size if samples else None,
         unreadable=[entry for s in samples for entry in s.unreadable],
