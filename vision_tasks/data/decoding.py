@@ -133,13 +133,11 @@ def _by_opencv(data: np.ndarray, header: Image.Image) -> np.ndarray | None:
     shown = os.dup(2)
     try:
         os.dup2(_nowhere, 2)
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     finally:
         os.dup2(shown, 2)
         os.close(shown)
-    if pixels is None or pixels.shape[:2] != header.size[::-1]:
-        return None
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return None if pixels is None or pixels.shape[:2] != header.size[::-1] else pixels
 
 
 def fitted(image: np.ndarray, channels: int, path: Path) -> np.ndarray:

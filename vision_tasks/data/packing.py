@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,8 +34,9 @@ _ALIGNMENT = 64
 # holds one more, one is being filled; what is beyond is handed back when it was used.
 _KEPT = 8
 
-# Those of this process, if it is a worker.
+# Those of this process, if it is a worker. Its main thread makes images while another thread packs what is sent.
 _blocks: list[Tensor] = []
+_choosing = threading.Lock()
 
 
 def channels_first(images: Sequence[np.ndarray]) -> list[Tensor]:
@@ -104,25 +106,28 @@ def _places(wanted: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> list[Place
 
 def _block(places: Sequence[Place]) -> Tensor:
     """A block (bytes,) uint8 in which these places fit; in a worker it is shared with the other processes."""
-    at, dtype, shape = places[-1] if places else (_ALIGNMENT, torch.uint8, (0,))
+    if not places:
+        return torch.empty(0, dtype=torch.uint8)
+    at, dtype, shape = places[-1]
     size = at + math.prod(shape) * dtype.itemsize
     return torch.empty(size, dtype=torch.uint8) if get_worker_info() is None else _shared(size)
 
 
 def _shared(size: int) -> Tensor:
     """A block of so many bytes or more: one of those that this worker made before, if one is free."""
-    free = sorted((b for b in _blocks if not b[0]), key=len)
-    block = next((b for b in free if len(b) >= size), None)
-    if block is None:
-        # Rounded up, as the next batch may be a little larger.
-        step = 1 << max(size.bit_length() - 4, 12)
-        storage: Any = torch.UntypedStorage._new_shared(-(-size // step) * step)
-        block = _bytes(storage)
-        if free:
-            _blocks[:] = [b for b in _blocks if b is not free[0]]
-        if len(_blocks) < _KEPT:
-            _blocks.append(block)
-    block[0] = 1
+    with _choosing:
+        free = sorted((b for b in _blocks if not b[0]), key=len)
+        block = next((b for b in free if len(b) >= size), None)
+        if block is None:
+            # Rounded up, as the next batch may be a little larger.
+            step = 1 << max(size.bit_length() - 4, 12)
+            storage: Any = torch.UntypedStorage._new_shared(-(-size // step) * step)
+            block = _bytes(storage)
+            if free:
+                _blocks[:] = [b for b in _blocks if b is not free[0]]
+            if len(_blocks) < _KEPT:
+                _blocks.append(block)
+        block[0] = 1
     return block
 
 
