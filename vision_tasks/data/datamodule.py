@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from multiprocessing import resource_tracker
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from vision_tasks.data.allocator import keep_memory
 from vision_tasks.data.dataset import Combination, DetectionDataset, RawBatch, Transform, collate
 from vision_tasks.data.decoding import one_thread
 from vision_tasks.data.images import dropped_bands
@@ -32,8 +31,8 @@ log = logging.getLogger(__name__)
 # Starting a worker takes seconds (it imports torch); fewer images than this are decoded sooner without.
 _WORTH_A_WORKER = 64
 
-# From malloc.h: larger pieces come from the kernel and go back to it; more free memory than this goes back.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Bytes of freed memory that a worker keeps, and the largest piece of it.
+_KEPT = (1 << 28, 1 << 25)
 
 
 class DataModule(LightningDataModule):
@@ -251,21 +250,7 @@ def prepare_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     one_thread()
-    _keep_memory()
-
-
-def _keep_memory() -> None:
-    """Let the worker's allocator keep what it frees, up to 256 MB, rather than hand it back after each image.
-
-    Taking memory from the kernel anew, page by page, is a third of the time that decoding and augmenting take.
-    """
-    if sys.platform != "linux":
-        return
-    # Absent where the C library is not GNU's: then its own ways must do.
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(_M_MMAP_THRESHOLD, 32 << 20)
-        set_option(_M_TRIM_THRESHOLD, 256 << 20)
+    keep_memory(*_KEPT)
 
 
 def default_workers(num_images: int, processes: int = 1) -> int:

@@ -25,6 +25,7 @@ from numpy.random import Generator
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
+from vision_tasks.data.colour import shift_hsv
 from vision_tasks.data.crops import IoUCrop, ObjectCrop, ZoomOut
 from vision_tasks.data.dataset import Sample
 from vision_tasks.data.geometry import move_target, warp_target
@@ -163,6 +164,8 @@ def _apply(step: Any, image: np.ndarray, target: Target) -> tuple[np.ndarray, Ta
     if name in _WARPS:
         moved = step(image=image, force_apply=True)["image"]
         return moved, warp_target(target, moved.shape[:2], lambda bitmap: _move_bitmap(step, bitmap))
+    if name == "HueSaturationValue" and image.dtype == np.uint8 and image.shape[2] == 3:
+        return shift_hsv(image, **step.get_params()), target
     pixels = image.astype(np.float32) / 65535 if image.dtype == np.uint16 else image
     changed: np.ndarray = step(image=pixels, force_apply=True)["image"]
     if image.dtype == np.uint16:

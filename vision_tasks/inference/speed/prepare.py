@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vision_tasks.data.allocator import keep_memory
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.heads.roi_box import RoIBoxStage
 from vision_tasks.heads.roi_mask import RoIMaskStage
@@ -16,7 +17,7 @@ from vision_tasks.heads.semantic import Decoder
 from vision_tasks.inference.speed.compiled import Compiled, compiler_problem
 from vision_tasks.inference.speed.folding import fold
 from vision_tasks.inference.speed.packed import can_pack, pack
-from vision_tasks.inference.speed.processor import cpu_bf16, keep_memory
+from vision_tasks.inference.speed.processor import cpu_bf16
 from vision_tasks.models.vision_model import VisionModel
 
 log = logging.getLogger("vision_tasks")
