@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from small_coco import same, write_data
 
-from vision_tasks.data import packing
+from vision_tasks.data import datamodule, packing
 from vision_tasks.data.allocator import ALLOCATOR
 from vision_tasks.data.datamodule import DataModule
 from vision_tasks.data.dataset import RawBatch
@@ -164,24 +165,37 @@ def test_batches_that_are_held_do_not_change(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(batch.images, images, strict=True))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the C library's allocator is set up on Linux alone")
-def test_workers_keep_the_memory_they_free() -> None:
+def test_memory_that_is_freed_is_kept() -> None:
     program = """
-import platform, resource, sys
+import platform, resource
 import numpy as np
-from vision_tasks.data.datamodule import prepare_worker
-if platform.libc_ver()[0] != "glibc":
-    print(0); sys.exit()
+from vision_tasks.data.allocator import keep_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
         pieces = [np.ones(1_000_000, np.uint8) for _ in range(4)]
         del pieces
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-prepare_worker(0)
+kept = keep_memory(1 << 28, 1 << 25)
+assert kept == (platform.libc_ver()[0] == "glibc")
 faults()
-print(faults())
+print(faults() if kept else 0)
 """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", ALLOCATOR))}
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=own, check=True)
     assert int(out.stdout) < 500  # 50 times 1,000 pages if each was handed back
+
+
+def test_workers_keep_the_memory_they_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(datamodule, "keep_memory", lambda total, piece: calls.append((total, piece)))
+    monkeypatch.setattr(datamodule.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(datamodule, "one_thread", lambda: None)
+    loader = DataModule(train=write_data(tmp_path, [(9, 9)]), workers=0).train_dataloader()
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    try:
+        loader.worker_init_fn(0)
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
+    assert calls == [(1 << 28, 1 << 25)]
