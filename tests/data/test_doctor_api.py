@@ -37,6 +37,11 @@ def test_files_records_and_splits_are_taken_alike(tmp_path: Path) -> None:
     assert [f.split for f in of_splits] == ["train", "val"]
     assert of_file.looked_at == [f"{len(data['annotations']):,} annotations"]
     assert set(of_splits.statistics) == {"train", "val"}
+    assert repr(of_splits) == "Diagnosis(train:box_empty×1, val:box_empty×1)"
+    first = of_splits.findings[0]
+    said = f"{first.severity}: train: 1 of {len(data['annotations'])} {first.title} [box_empty]"
+    assert str(of_splits).splitlines()[0] == said
+    assert "to do: " in str(of_splits)
 
 
 def test_missing_images_are_a_finding_and_no_error(tmp_path: Path) -> None:

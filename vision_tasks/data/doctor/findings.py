@@ -98,7 +98,7 @@ _LAST = ("category_rare", "category_absent", "category_imbalance", "category_unu
 """How often categories occur: matters once files and boxes are in order."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Diagnosis:
     """All that was found, the gravest first, with numbers and advice beside.
 
@@ -128,6 +128,20 @@ class Diagnosis:
 
     def __len__(self) -> int:
         return len(self.findings)
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({', '.join(f'{f.split}:{f.code}×{f.count:,}' for f in self) or 'nothing found'})"
+
+    def __str__(self) -> str:
+        """A line a finding, with what follows from it and what to do."""
+        lines: list[str] = []
+        for found in self:
+            of = f" of {found.of:,}" if found.of else ""
+            split = f"{found.split}: " if found.split else ""
+            lines += [f"{found.severity}: {split}{found.count:,}{of} {found.title} [{found.code}]"]
+            lines += [f"    hence {below.count:,} {below.title} [{below.code}]" for below in found.consequences]
+            lines += [f"    to do: {found.remedy}"]
+        return "\n".join(lines) or "nothing found"
 
     def codes(self) -> list[str]:
         """Codes of the root causes, the gravest first."""
