@@ -63,8 +63,12 @@ def complain(text: str) -> None:
 
 
 def table(rows: list[dict[str, object]], columns: list[str]) -> str:
-    """Rows as aligned text: words to the left, numbers to the right with three places, a dash for nothing."""
-    cells = [columns, *([_cell(row.get(c)) for c in columns] for row in rows)]
+    """Rows as aligned text: words to the left, numbers to the right, a dash for nothing.
+
+    Numbers of a column have three places if all lie in -1..1, as scores do, else two.
+    """
+    places = {c: 2 if any(isinstance(v := row.get(c), float) and abs(v) > 1 for row in rows) else 3 for c in columns}
+    cells = [columns, *([_cell(row.get(c), places[c]) for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     numeric = [all(not isinstance(row.get(c), str) for row in rows) for c in columns]
     lines = [
@@ -76,9 +80,9 @@ def table(rows: list[dict[str, object]], columns: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, places: int) -> str:
     if value is None or (isinstance(value, float) and (value != value or value == -1)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.{places}f}"
     return re.sub(r"[\t\n]", "\N{REPLACEMENT CHARACTER}", printable(str(value)))  # a cell is one line
