@@ -143,6 +143,17 @@ def test_early_stop_and_multistep_options_run(recipe: Recipe, monkeypatch: pytes
     assert torch.load(done.last, weights_only=True)["epoch"] == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "said"), [("data.augment=[HorizontalFlop]", "HorizontalFlip"), ("train.device=cuda:77", "cuda:77")]
+)
+def test_slips_are_said_before_data_are_read(
+    option: str, said: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "read_splits", lambda *_: pytest.fail("the data are read"))
+    with pytest.raises(vt.VisionTasksError, match=said):
+        run.fit(recipe(option))
+
+
 def test_a_named_run_is_not_overwritten(recipe: Recipe) -> None:
     run.fit(recipe("train.epochs=1", "train.max_steps=1", "run.name=once"))
     with pytest.raises(vt.VisionTasksError, match="already holds a run"):

@@ -26,7 +26,7 @@ def run(options: list[str], out: Path, count: int) -> None:
     from vision_tasks.cli.train import recipe
     from vision_tasks.models.multi_head import chosen_categories
     from vision_tasks.models.registry import model_kinds
-    from vision_tasks.training.loaders import data_module
+    from vision_tasks.training.loaders import check_augment, data_module
     from vision_tasks.training.splits import read_splits
 
     if out.suffix.lower() not in (".html", ".htm"):
@@ -34,6 +34,7 @@ def run(options: list[str], out: Path, count: int) -> None:
     config = recipe(options)
     if config.data.path is None and config.data.train is None:
         raise VisionTasksError("Of which data? Give data=FOLDER, or a recipe that names it.")
+    check_augment(config.data)
     kinds = model_kinds(config.model["name"], config.model)
     train, _ = read_splits(config.data, kinds, chosen_categories(config.model))
     preprocess = _preprocess(config, train)

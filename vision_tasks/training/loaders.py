@@ -62,6 +62,15 @@ def passes_of(config: DataConfig, train: Records) -> Rates | None:
     return Rates(rates * part_rates(train))
 
 
+def check_augment(config: DataConfig) -> None:
+    """Find mistakes in the recipe's augmentation before large data are read.
+
+    Raises:
+        VisionTasksError: unknown names or arguments.
+    """
+    Transforms(config.augment)
+
+
 def transforms_of(config: DataConfig, train: Records, preprocess: Preprocess | None = None) -> Transform:
     """Augmentation of single images: the crop first, as what follows is then done to fewer pixels.
 

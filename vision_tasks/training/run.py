@@ -33,7 +33,7 @@ from vision_tasks.training.callbacks import Checkpoints, Interrupted, MetricsLog
 from vision_tasks.training.class_weights import weigh_classes
 from vision_tasks.training.data_check import check_data
 from vision_tasks.training.judging import Summaries, score
-from vision_tasks.training.loaders import data_module
+from vision_tasks.training.loaders import check_augment, data_module
 from vision_tasks.training.module import TrainingModule
 from vision_tasks.training.progress import TrainingProgress
 from vision_tasks.training.splits import read_splits
@@ -83,6 +83,8 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     """
     console = console or Console(stderr=True)
     pl.seed_everything(config.train.seed, workers=False, verbose=False)
+    choose_device(config.train.device)
+    check_augment(config.data)
     kinds = model_kinds(config.model["name"], config.model)
     train, val = read_splits(config.data, kinds, chosen_categories(config.model))
     if resume is None:  # a run that has begun was looked at then
@@ -94,7 +96,6 @@ def fit(config: Config, resume: Path | None = None, console: Console | None = No
     metrics = [] if val is None else metrics_for(model, val, "val")
     module = TrainingModule(model, config.train, metrics, config.data.batch_size)
     data = data_module(config, train, val, model.preprocess)
-    choose_device(config.train.device)
     folder = run_folder(config, resume)
 
     guard = NonFiniteGuard(folder)
