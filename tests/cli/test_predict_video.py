@@ -193,7 +193,7 @@ def test_ctrl_c_leaves_files_that_can_be_used(checkpoint: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_three_processes_write_what_one_does(checkpoint: Path, tmp_path: Path) -> None:
+def test_three_processes_write_what_one_does(predict, checkpoint: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     (tmp_path / "in").mkdir()
@@ -201,17 +201,17 @@ def test_three_processes_write_what_one_does(checkpoint: Path, tmp_path: Path) -
         Image.fromarray(moving(3 * i)).save(tmp_path / "in" / f"photo {i}.png")
     (tmp_path / "in" / "photo 30.png").write_bytes(b"broken")
     write_video(tmp_path / "in" / "film.mp4", 5)
-    arguments = ["predict", checkpoint, tmp_path / "in", "--device", "cpu", "--threshold", "0.1", "--codec", "mpeg4"]
-    arguments += ["--format", "jsonl,coco,csv"]
-    run = [sys.executable, "-m"]
-    torchrun = [*run, "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m"]
-    for command, out in ((run, "one"), (torchrun, "three")):
-        done = subprocess.run(
-            [*command, "vision_tasks.cli.main", *map(str, arguments), "--out", str(tmp_path / out)],
-            capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300,
-        )  # fmt: skip
-        assert (tmp_path / out / "predictions.jsonl").is_file(), done.stderr
-        assert "photo 30.png" in done.stderr
+    arguments = [checkpoint, tmp_path / "in", "--threshold", "0.1", "--codec", "mpeg4", "--format", "jsonl,coco,csv"]
+    _, _, error = predict(*arguments, "--out", tmp_path / "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m"]
+    torchrun += ["vision_tasks.cli.main", "predict", *map(str, arguments), "--device", "cpu"]
+    done = subprocess.run(
+        [*torchrun, "--out", str(tmp_path / "three")],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300,
+    )  # fmt: skip
+    for out, said in (("one", error), ("three", done.stderr)):
+        assert (tmp_path / out / "predictions.jsonl").is_file(), said
+        assert "photo 30.png" in said
     one, three = tmp_path / "one", tmp_path / "three"
     assert {p.name for p in one.iterdir()} == {p.name for p in three.iterdir()}
     assert lines_of(one) == lines_of(three)

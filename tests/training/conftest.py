@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from vision_tasks.cli import console
+from vision_tasks.cli.main import main
 from vision_tasks.config import Config, load_config
 from vision_tasks.data.scenes import generate_scenes
 
@@ -32,3 +36,26 @@ def recipe(scenes: Path, tmp_path: Path) -> Callable[..., Config]:
         return load_config(None, [f"data={scenes}", f"run.folder={tmp_path / 'runs'}", *TINY, *overrides])
 
     return make
+
+
+@pytest.fixture
+def vision_tasks_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs `vision-tasks ARGUMENTS` in this process, which saves starting one, in the test's own folder: its output."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["vision-tasks", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        logger = logging.getLogger("vision_tasks")
+        logger.handlers = [h for h in logger.handlers if not isinstance(h, console._Handler)]
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+        said = capfd.readouterr()
+        assert not end.value.code, said.err[-3000:]
+        return said.out
+
+    return run

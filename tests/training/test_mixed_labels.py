@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,13 @@ def test_one_run_learns_both_and_is_judged_by_both(mixed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_whose_batches_lack_a_label(mixed: Path, tmp_path: Path) -> None:
+def test_two_processes_whose_batches_lack_a_label(
+    mixed: Path, tmp_path: Path, vision_tasks_here: Callable[..., str]
+) -> None:
     """One image a process and step: again and again a rank has only boxes while the other has only a map."""
     vision_tasks("train", mixed, "train.devices=2", "train.max_steps=8", cwd=tmp_path)
     folder = tmp_path / "runs" / "mixed"
     assert (folder / "best.ckpt").is_file()
-    shown = vision_tasks("evaluate", folder / "best.ckpt", "--device", "cpu", cwd=tmp_path).stdout
+    shown = vision_tasks_here("evaluate", folder / "best.ckpt", "--device", "cpu")
     assert "PQ" in shown
     assert "mIoU" in shown

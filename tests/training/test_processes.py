@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,16 +42,18 @@ def split(scenes: Path, folder: Path, keep: int, empty: int = 0) -> Path:
 
 
 @pytest.mark.parametrize("images", [7, 3])
-def test_two_processes_evaluate_as_one(scenes: Path, tmp_path: Path, images: int) -> None:
+def test_two_processes_evaluate_as_one(
+    scenes: Path, tmp_path: Path, images: int, vision_tasks_here: Callable[..., str]
+) -> None:
     """Seven images in batches of two (one rank has fewer), and three in one batch of three (one rank has none)."""
     data = split(scenes, tmp_path / "data", images)
     batch = 2 if images == 7 else 3
-    vision_tasks("train", f"data={data}", *TINY, "train.epochs=4", "run.name=r", cwd=tmp_path)
+    vision_tasks_here("train", f"data={data}", *TINY, "train.epochs=4", "run.name=r")
     checkpoint = tmp_path / "runs" / "r" / "best.ckpt"
     common = ("evaluate", checkpoint, f"data.val_batch_size={batch}", "--device", "cpu", "--out")
-    one = vision_tasks(*common, tmp_path / "one", cwd=tmp_path)
+    one = vision_tasks_here(*common, tmp_path / "one")
     two = vision_tasks(*common, tmp_path / "two", "train.devices=2", cwd=tmp_path)
-    numbers = [line for line in one.stdout.splitlines() if line.startswith(("AP", "AR"))]
+    numbers = [line for line in one.splitlines() if line.startswith(("AP", "AR"))]
     assert len(numbers) == 12
     assert numbers == [line for line in two.stdout.splitlines() if line.startswith(("AP", "AR"))]
     results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("one", "two")]
@@ -73,7 +76,7 @@ def test_two_processes_train_with_batches_without_boxes(scenes: Path, tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(
-    number: signal.Signals, scenes: Path, tmp_path: Path
+    number: signal.Signals, scenes: Path, tmp_path: Path, vision_tasks_here: Callable[..., str]
 ) -> None:
     command = [sys.executable, "-m", "vision_tasks.cli.main", "train", f"data={scenes}", *TINY, "train.epochs=500"]
     command += ["run.name=r", "data.workers=1", "train.evaluate_every=500"]
@@ -98,7 +101,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(
     assert "--resume" in out
     assert (tmp_path / "runs" / "r" / "last.ckpt").exists()
     steps = len(log.read_text().splitlines())
-    resumed = vision_tasks(*out.split("vision-tasks")[1].split(), f"train.max_steps={steps + 1}", cwd=tmp_path)
-    assert "Run folder" in resumed.stdout
+    resumed = vision_tasks_here(*out.split("vision-tasks")[1].split(), f"train.max_steps={steps + 1}")
+    assert "Run folder" in resumed
     last = [row.split(",")[0] for row in log.read_text().splitlines()][-1]
     assert last == str(steps + 1), "it goes on where it stopped"
