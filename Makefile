@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process a core (8 at most), each with one thread: two would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-fast lint clean
 
@@ -8,10 +10,10 @@ demo: .venv/.installed
 	$(BIN)/vision-tasks demo
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: .venv/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
