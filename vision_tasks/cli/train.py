@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,12 +39,12 @@ def run(options: list[str], resume: Path | None) -> None:
     if config.data.path is None and config.data.train is None:
         raise VisionTasksError("What shall be trained on? Give data=FOLDER, or a recipe that names it.")
 
-    from vision_tasks.training.report import report
+    from vision_tasks.training.report import next_commands, report
     from vision_tasks.training.run import fit
 
     done = fit(config, resume, console())
     if done.interrupted:
-        say(f"Stopped. Go on with:\n  vision-tasks train --resume {done.last}")
+        say(f"Stopped. Go on with:\n  vision-tasks train --resume {shlex.quote(str(done.last))}")
         sys.exit(143 if done.terminated else 130)  # as a shell says of one whom this signal ended
     page = report(done, config)
     if page is None:  # not the first of several processes
@@ -52,5 +53,5 @@ def run(options: list[str], resume: Path | None) -> None:
     if done.score is not None:
         say(f"Best {done.score[0]} {done.best_score:.3f}. Curves and samples: {page}")
     say("Next:")
-    say(f"  vision-tasks evaluate {done.best}")
-    say(f"  vision-tasks predict {done.best} YOUR_IMAGES")
+    for command in next_commands(done):
+        say(f"  {command}")

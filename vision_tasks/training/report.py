@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +50,16 @@ def report(run: Run, config: Config) -> Path | None:
         tables=tables(run.summaries),
         images=images,
         curves=curves,
-        commands=[f"vision-tasks evaluate {run.best}", f"vision-tasks predict {run.best} YOUR_IMAGES"],
+        commands=next_commands(run),
         lead="The numbers are of the last evaluation; the pictures are drawn from the best checkpoint.",
     )
+
+
+def next_commands(run: Run) -> list[str]:
+    """What can be done with the best checkpoint, as a shell takes it; `evaluate` needs validation data."""
+    best = shlex.quote(str(run.best))
+    evaluate = [f"vision-tasks evaluate {best}"] if run.val is not None else []
+    return [*evaluate, f"vision-tasks predict {best} YOUR_IMAGES"]
 
 
 def tables(summaries: Mapping[str, Summary]) -> dict[str, list[dict[str, object]]]:
