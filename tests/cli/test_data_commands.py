@@ -128,17 +128,18 @@ def test_stats(folder: Path, tmp_path: Path) -> None:
     assert page.count("data:image/png") == 2
     plain = run("stats", folder)
     assert re.search(r"^cat +1 +16 +16", plain.stdout, re.M), plain.stdout
-    assert "vision-tasks doctor" in plain.stdout
+    assert plain.stdout.endswith(f"Next:\n  vision-tasks data browse '{folder}'\n  vision-tasks doctor '{folder}'\n")
 
 
 def test_browse_escapes_text_and_shows_what_is_broken(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     images = {"a&b.png": [(evil, [5.0, 5.0, 30.0, 20.0])], "broken.png": [], "c.png": []}
-    records = written(tmp_path / "data", "train", images, [evil])
+    records = written(tmp_path / "my data", "train", images, [evil])
     (records.root / "broken.png").write_bytes(b"no image")
-    done = run("browse", tmp_path / "data", "--out", tmp_path / "page.html")
+    done = run("browse", tmp_path / "my data", "--out", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     assert "1 of them cannot be drawn" in done.stdout
+    assert done.stdout.endswith(f"Next:\n  vision-tasks doctor '{tmp_path / 'my data'}'\n")
     page = (tmp_path / "page.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page

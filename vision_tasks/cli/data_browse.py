@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from vision_tasks.cli.console import console, say
@@ -27,4 +28,5 @@ def run(data: Path, out: Path, count: int, category: str, split: str, seed: int)
     of = "" if found.candidates is None else f" of {found.candidates:,}"
     say(f"{found.shown:,}{of} images{f' with {category}' if category else ''}: {out}")
     if found.broken:
-        say(f"{found.broken:,} of them cannot be drawn; the page says why. Next: vision-tasks doctor {data}")
+        say(f"{found.broken:,} of them cannot be drawn; the page says why.")
+        say(f"Next:\n  vision-tasks doctor {shlex.quote(str(data))}")

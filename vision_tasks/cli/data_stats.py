@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ def run(data: Path, as_json: bool, out: Path | None) -> None:
     say()
     if out is not None:
         say(f"Written: {out}.")
-    say(f"Next: vision-tasks data browse {data}, vision-tasks doctor {data}")
+    quoted = shlex.quote(str(data))
+    say(f"Next:\n  vision-tasks data browse {quoted}\n  vision-tasks doctor {quoted}")
 
 
 def _say(found: Mapping[str, Statistics]) -> None:
