@@ -202,3 +202,8 @@ def test_data_tools_read_images_in_shards(source: dict[str, Records], shards: Pa
     picture, words, _ = draw_record(packed, 4)
     assert "deep/x.png" in words
     assert (picture == draw_record(source["train"], 4)[0]).all()
+
+
+def test_an_address_as_a_data_set_names_the_keys() -> None:
+    with pytest.raises(VisionTasksError, match=r"is an address.*data\.train\.shards=URL/train"):
+        find_data("https://example.org/shards")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,11 @@ def find_data(path: Path | str, form: str | None = None) -> dict[str, Found]:
     """
     path = Path(path)
     if not path.exists():
+        if re.match(r"https?:/", str(path)):  # as a path, two slashes are one
+            raise VisionTasksError(
+                f"{path} is an address, not a folder. Shards are trained on from there, each split by its own key: "
+                "data.train.shards=URL/train data.val.shards=URL/val. For all else, fetch the data first."
+            )
         raise VisionTasksError(f"{path}: there is no such file or folder. Check the path of the data set.")
     if not path.is_file() and not path.is_dir():
         raise VisionTasksError(f"{path}: a pipe or a device, not a file or folder. Check the path of the data set.")
