@@ -136,3 +136,11 @@ def test_stems_are_unique(tmp_path: Path) -> None:
     assert unique_names(records) == [
         "a.jpg", "a_png.png", "b/a.jpg", "a_png_2.png", "a_png_tif.tif", "x.y.jpg", "noending", "b/a_tif.tif",
     ]  # fmt: skip
+
+
+def test_losses_print_as_what_was_lost() -> None:
+    losses = Losses()
+    assert str(losses) == "Everything was kept."
+    losses.add("areas", [3, 4])
+    losses.add("crowds", count=5)
+    assert str(losses) == "5 × crowds\n2 × areas (3, 4)"

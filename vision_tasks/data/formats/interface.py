@@ -59,6 +59,9 @@ class Losses:
     def __len__(self) -> int:
         return len(self._found)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines()) or "Everything was kept."
+
     def lines(self) -> list[str]:
         """One line per kind, the most frequent first."""
         ordered = sorted(self._found.items(), key=lambda item: (-item[1][0], item[0]))
