@@ -53,7 +53,11 @@ def sound(layout: Layout, rng: Rng, images: int, shapes: str, masks: bool, beyon
         high = np.clip((centre + size / 2) * [w, h], 0, [w, h])
         side = (high - low) * rng.uniform(1, 1 + beyond, low.shape)
         box = np.concatenate([(low + high - side) / 2, side], 1)[(high - low > 3).all(1)]
-        boxes.append((np.round(box) if rng.random() < 0.5 else box).tolist())
+        box = np.round(box) if rng.random() < 0.5 else box
+        same = np.tril((np.abs(box[:, None] - box[None]) <= 0.5).all(2), -1).any(
+            1
+        )  # by chance, as real objects never are
+        boxes.append(box[~same].tolist())
         sizes.append((int(h), int(w)))
     return coco(boxes, sizes, masks)
 
