@@ -34,6 +34,14 @@ def test_all_hues_turn_by_all_shifts() -> None:
         assert np.array_equal(shift_hsv(image, shift, 0, 0), functional.shift_hsv(image, shift, 0, 0)), shift
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 1), (4, 1), (1, 4), (9, 1)])
+def test_images_of_one_column(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    twice = np.repeat(image, 2, axis=1)  # as Albumentations fails with (4, 1), too
+    for shifts in ((5, 0, 0), (0, 20, 0), (0, 0, -5), (-3, -20, 30)):
+        assert np.array_equal(shift_hsv(image, *shifts), functional.shift_hsv(twice, *shifts)[:, ::2])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_what_is_drawn_is_what_albumentations_draws(dtype: type) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(dtype)

@@ -28,6 +28,8 @@ def shift_hsv(image: np.ndarray, hue_shift: float, sat_shift: float, val_shift: 
     """
     if not (hue_shift or sat_shift or val_shift):
         return image  # there and back alone would change it
+    if image.shape[1] == 1:  # OpenCV takes a plane of one column for a list of numbers
+        return shift_hsv(np.repeat(image, 2, axis=1), hue_shift, sat_shift, val_shift)[:, :1]
     hsv: np.ndarray = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     hue, saturation, value = cv2.split(hsv)
     if up := math.floor(hue_shift) % _HUES:
