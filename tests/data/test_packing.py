@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import subprocess
@@ -29,6 +30,13 @@ def as_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process packs as a worker does, from no block on."""
     monkeypatch.setattr(packing, "get_worker_info", lambda: "a worker")
     monkeypatch.setattr(packing, "_blocks", [])
+
+
+def came(packed: packing.Packed) -> list[torch.Tensor]:
+    """What the other process would have of it."""
+    there = object.__new__(packing.Packed)
+    vars(there).update(packed.__getstate__())
+    return there.tensors()
 
 
 def pictures(value: int, *sizes: tuple[int, int], channels: int = 3, dtype: type = np.uint8) -> list[np.ndarray]:
@@ -76,7 +84,8 @@ def test_a_batch_without_images_survives_the_way() -> None:
 def test_a_block_is_used_again_only_when_nothing_of_it_is_left(as_worker: None) -> None:
     images = packing.channels_first(pictures(1, (20, 30), (20, 30)))
     block = images[0].untyped_storage().data_ptr()
-    held = packing.pack(images).tensors()
+    held = came(packing.pack(images))
+    del images
     part = held[1][0, :2]  # a view of one of them is enough to hold it
     del held
     other = packing.channels_first(pictures(50, (20, 30), (20, 30)))
@@ -90,28 +99,42 @@ def test_a_block_is_used_again_only_when_nothing_of_it_is_left(as_worker: None) 
 
 def test_a_forked_child_that_ends_frees_nothing(as_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     images = packing.channels_first(pictures(1, (20, 30)))
-    held = packing.pack(images).tensors()
+    held = came(packing.pack(images))
     monkeypatch.setattr(packing.os, "getpid", lambda: 1)  # the child's copy of the lease goes
     del held
-    monkeypatch.undo()
-    assert packing._blocks == []
-    monkeypatch.setattr(packing, "get_worker_info", lambda: "a worker")
-    block = packing.pack(images)._block
-    assert block[0] == 1
+    assert packing._blocks[0][packing._THERE] == 1
 
 
 def test_a_free_block_that_is_too_small_is_replaced(as_worker: None) -> None:
-    packing.pack(packing.channels_first(pictures(1, (20, 30)))).tensors()
-    packing.pack(packing.channels_first(pictures(1, (200, 300)))).tensors()
+    came(packing.pack(packing.channels_first(pictures(1, (20, 30)))))
+    came(packing.pack(packing.channels_first(pictures(1, (200, 300)))))
     assert [len(block) >= 200 * 300 * 3 for block in packing._blocks] == [True]
 
 
 def test_a_worker_keeps_a_few_blocks_alone(as_worker: None) -> None:
-    held = [packing.pack(packing.channels_first(pictures(i, (20, 30)))).tensors() for i in range(20)]
+    held = [came(packing.pack(packing.channels_first(pictures(i, (20, 30))))) for i in range(20)]
     assert len(packing._blocks) == 8
     assert [int(tensors[0].max()) for tensors in held] == list(range(20))
     held.clear()
-    assert [int(block[0]) for block in packing._blocks] == [0] * 8
+    assert [block[:2].tolist() for block in packing._blocks] == [[0, 0]] * 8
+
+
+def test_a_worker_may_look_at_its_batch_and_send_it_again(as_worker: None) -> None:
+    images = packing.channels_first(pictures(1, (20, 30)))
+    copy.copy(RawBatch(images, []))  # what goes is a copy, not the batch
+    first, again = came(packing.pack(images)), came(packing.pack(images))
+    del first
+    packing.channels_first(pictures(50, (20, 30)))
+    assert (images[0] == 1).all()
+    del images
+    packing.channels_first(pictures(70, (20, 30)))
+    assert (again[0] == 1).all()
+
+
+def test_what_a_worker_does_not_send_is_free_again(as_worker: None) -> None:
+    for i in range(20):
+        packing.channels_first(pictures(i, (20, 30)))
+    assert len(packing._blocks) == 1
 
 
 def test_no_two_threads_are_given_one_block(as_worker: None) -> None:
@@ -124,16 +147,16 @@ def test_no_two_threads_are_given_one_block(as_worker: None) -> None:
             time.sleep(0.001)
             return super().__getitem__(index)
 
-    packing._blocks[:] = [packing._shared(100).as_subclass(Slow) for _ in range(8)]
-    for block in packing._blocks:
-        block[0] = 0
-    given: list[int] = []
-    threads = [threading.Thread(target=lambda: given.append(packing._shared(100).data_ptr())) for _ in range(8)]
+    held = [packing._shared(100) for _ in range(8)]
+    packing._blocks[:] = [block.as_subclass(Slow) for block in packing._blocks]
+    held.clear()
+    given: list[torch.Tensor] = []
+    threads = [threading.Thread(target=lambda: given.append(packing._shared(100))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(given)) == 8
+    assert len({block.data_ptr() for block in given}) == 8
 
 
 def test_nothing_takes_no_block(as_worker: None) -> None:

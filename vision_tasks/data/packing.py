@@ -5,8 +5,8 @@ mapped. With five small tensors an image that is more work than the pixels are; 
 what is small beside it as bytes (`dataset.RawBatch`).
 
 To take shared memory from the kernel costs as much as to decode an image of its size. So a worker fills its blocks
-again: the first byte of a block says whether it is in use, the worker sets it, and the process that trains clears it
-when the last tensor in the block is gone (`_Lease`).
+again. The first two bytes of a block say whether the worker and the process that trains still look at it; each is
+cleared in its process when the last tensor in the block is gone there (`_Lease`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ Place = tuple[int, torch.dtype, tuple[int, ...]]
 """Where a tensor lies in its block: the first byte, its type and shape."""
 
 # Bytes: where tensors may begin, which is that of a cache line and enough for every type. The first so many of a block
-# hold no tensor but the sign of its being in use.
+# hold no tensor but the signs of its being in use.
 _ALIGNMENT = 64
+
+# Bytes of a block that say who uses it: the worker that made it, and the process it was sent to.
+_HERE, _THERE = 0, 1
 
 # A worker keeps so many blocks at the most. Two batches wait ready (torch's default), one is trained on, Lightning
 # holds one more, one is being filled; what is beyond is handed back when it was used.
@@ -61,35 +64,58 @@ def pack(tensors: Sequence[Tensor]) -> Packed:
             at = [int(t.storage_offset()) * t.element_size() for t in tensors]
             return Packed(_bytes(storage), [(a, t.dtype, tuple(t.shape)) for a, t in zip(at, tensors, strict=True)])
     places = _places([(t.dtype, tuple(t.shape)) for t in tensors])
-    block = _block(places)
-    for tensor, own in zip(tensors, _views(block, places), strict=True):
-        own.copy_(tensor)
-    return Packed(block, places)
+    return Packed(_copies(tensors, places), places)
 
 
 class Packed:
     """A block (bytes,) uint8 and what lies in it, made by `pack`; it may be pickled."""
 
     def __init__(self, block: Tensor, places: list[Place]) -> None:
-        self._block, self._places = block, places
-        self._lent = any(block.data_ptr() == own.data_ptr() for own in _blocks)
+        self._block, self._places, self._lent = block, places, False
 
     def tensors(self) -> list[Tensor]:
         """What was packed; these share the block's memory."""
-        block = torch.from_numpy(np.asarray(_Lease(self._block))) if self._lent else self._block
-        return _views(block, self._places)
+        return _views(_leased(self._block, _THERE) if self._lent else self._block, self._places)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent. A block of a worker's is lent to one receiver at a time; the next one gets another."""
+        packed, own = self, _own(self._block)
+        if own is not None and own[_THERE]:
+            packed = Packed(_copies(_views(self._block, self._places), self._places), self._places)
+            own = _own(packed._block)
+        if own is not None:
+            own[_THERE] = 1
+        return vars(packed) | {"_block": packed._block if own is None else own, "_lent": own is not None}
 
 
 class _Lease:
     """Keeps a worker from filling a block again, as long as any tensor made of `np.asarray(lease)` lives."""
 
-    def __init__(self, block: Tensor) -> None:
-        self._memory, self._process = block.numpy(), os.getpid()
+    def __init__(self, block: Tensor, side: int) -> None:
+        self._memory, self._side, self._process = block.numpy(), side, os.getpid()
         self.__array_interface__ = self._memory.__array_interface__
 
     def __del__(self) -> None:
         if os.getpid() == self._process:  # else a forked child goes, and its parent still holds the block
-            self._memory[0] = 0
+            self._memory[self._side] = 0
+
+
+def _leased(block: Tensor, side: int) -> Tensor:
+    """The block, in use on that side until nothing of what is returned is left."""
+    return torch.from_numpy(np.asarray(_Lease(block, side)))
+
+
+def _own(block: Tensor) -> Tensor | None:
+    """The block of this worker's that lies there, if it is one."""
+    with _choosing:
+        return next((own for own in _blocks if own.data_ptr() == block.data_ptr()), None)
+
+
+def _copies(tensors: Sequence[Tensor], places: Sequence[Place]) -> Tensor:
+    block = _block(places)
+    for tensor, own in zip(tensors, _views(block, places), strict=True):
+        own.copy_(tensor)
+    return block
 
 
 def _views(block: Tensor, places: Sequence[Place]) -> list[Tensor]:
@@ -116,7 +142,7 @@ def _block(places: Sequence[Place]) -> Tensor:
 def _shared(size: int) -> Tensor:
     """A block of so many bytes or more: one of those that this worker made before, if one is free."""
     with _choosing:
-        free = sorted((b for b in _blocks if not b[0]), key=len)
+        free = sorted((b for b in _blocks if not (b[_HERE] or b[_THERE])), key=len)
         block = next((b for b in free if len(b) >= size), None)
         if block is None:
             # Rounded up, as the next batch may be a little larger.
@@ -125,10 +151,11 @@ def _shared(size: int) -> Tensor:
             block = _bytes(storage)
             if free:
                 _blocks[:] = [b for b in _blocks if b is not free[0]]
-            if len(_blocks) < _KEPT:
-                _blocks.append(block)
-        block[0] = 1
-    return block
+            if len(_blocks) >= _KEPT:
+                return block
+            _blocks.append(block)
+        block[_HERE] = 1
+        return _leased(block, _HERE)
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:
