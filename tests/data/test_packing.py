@@ -111,6 +111,12 @@ def test_a_free_block_that_is_too_small_is_replaced(as_worker: None) -> None:
     assert [len(block) >= 200 * 300 * 3 for block in packing._blocks] == [True]
 
 
+def test_a_small_batch_gives_a_large_block_back(as_worker: None) -> None:
+    came(packing.pack(packing.channels_first(pictures(1, (2000, 3000)))))
+    came(packing.pack(packing.channels_first(pictures(1, (200, 300)))))
+    assert [200 * 300 * 3 <= len(block) < 2000 * 3000 for block in packing._blocks] == [True]
+
+
 def test_a_worker_keeps_a_few_blocks_alone(as_worker: None) -> None:
     held = [came(packing.pack(packing.channels_first(pictures(i, (20, 30))))) for i in range(20)]
     assert len(packing._blocks) == 8

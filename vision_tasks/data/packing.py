@@ -37,6 +37,10 @@ _HERE, _THERE = 0, 1
 # holds one more, one is being filled; what is beyond is handed back when it was used.
 _KEPT = 8
 
+# A block that is so many times as large as what is wanted is handed back rather than filled: else all blocks would grow
+# to the largest batch of the run. Smaller ones than the second number (bytes) are not worth that.
+_TOO_LARGE, _SMALL = 8, 1 << 20
+
 # Those of this process, if it is a worker. Its main thread makes images while another thread packs what is sent.
 _blocks: list[Tensor] = []
 _choosing = threading.Lock()
@@ -143,14 +147,16 @@ def _shared(size: int) -> Tensor:
     """A block of so many bytes or more: one of those that this worker made before, if one is free."""
     with _choosing:
         free = sorted((b for b in _blocks if not (b[_HERE] or b[_THERE])), key=len)
-        block = next((b for b in free if len(b) >= size), None)
+        most = max(_TOO_LARGE * size, _SMALL)
+        block = next((b for b in free if size <= len(b) <= most), None)
         if block is None:
             # Rounded up, as the next batch may be a little larger.
             step = 1 << max(size.bit_length() - 4, 12)
             storage: Any = torch.UntypedStorage._new_shared(-(-size // step) * step)
             block = _bytes(storage)
             if free:
-                _blocks[:] = [b for b in _blocks if b is not free[0]]
+                gone = free[-1] if len(free[-1]) > most else free[0]
+                _blocks[:] = [b for b in _blocks if b is not gone]
             if len(_blocks) >= _KEPT:
                 return block
             _blocks.append(block)
