@@ -18,10 +18,10 @@ def keep_memory(total: int = 1 << 30, piece: int = 1 << 30) -> bool:
     """Tell glibc to keep freed memory for this process; whether that could be done.
 
     Images and a network's maps are some megabytes each. glibc maps and unmaps such pieces one by one, and the kernel
-    fills every page with zeros again: a fifth to a third of the time. Kept, they are used again. The process then stays
-    as large as it once was, by up to `total` bytes; pieces larger than `piece` are handed back. Nothing happens with
-    other C libraries, on the second call, or if the environment has VISION_TASKS_ALLOCATOR=0 or a MALLOC_ setting of
-    its own.
+    fills every page with zeros again: a fifth to a third of the time. Kept, they are used again. Of freed memory that
+    nothing in use lies above, `total` bytes stay; what lies below something in use stays whatever its size. Pieces
+    larger than `piece` are handed back. Nothing happens with other C libraries, on a second call with the same
+    numbers, or if the environment has VISION_TASKS_ALLOCATOR=0 or a MALLOC_ setting of its own.
     """
     if os.environ.get(ALLOCATOR) == "0" or any(name.startswith("MALLOC_") for name in os.environ):
         return False
