@@ -119,10 +119,10 @@ def test_a_small_batch_gives_a_large_block_back(as_worker: None) -> None:
 
 def test_a_worker_keeps_a_few_blocks_alone(as_worker: None) -> None:
     held = [came(packing.pack(packing.channels_first(pictures(i, (20, 30))))) for i in range(20)]
-    assert len(packing._blocks) == 8
+    assert len(packing._blocks) == packing._KEPT
     assert [int(tensors[0].max()) for tensors in held] == list(range(20))
     held.clear()
-    assert [block[:2].tolist() for block in packing._blocks] == [[0, 0]] * 8
+    assert [block[:2].tolist() for block in packing._blocks] == [[0, 0]] * packing._KEPT
 
 
 def test_a_worker_may_look_at_its_batch_and_send_it_again(as_worker: None) -> None:
@@ -176,6 +176,13 @@ def test_memory_that_is_not_a_blocks_is_never_written_to() -> None:
     assert packed._block.data_ptr() == memory.data_ptr()  # as they lie together, they are not copied
     del packed.tensors()[:]
     assert (memory == 9).all()
+
+
+def test_a_slice_of_something_large_is_sent_alone() -> None:
+    large = torch.arange(1_000_000, dtype=torch.int32)
+    packed = packing.pack([large[:10], large[500:520]])
+    assert packed._block.nbytes < 1000
+    assert [t.tolist() for t in packed.tensors()] == [list(range(10)), list(range(500, 520))]
 
 
 def test_batches_that_are_held_do_not_change(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ _ALIGNMENT = 64
 _HERE, _THERE = 0, 1
 
 # A worker keeps so many blocks at the most. Two batches wait ready (torch's default), one is trained on, Lightning
-# holds one more, one is being filled; what is beyond is handed back when it was used.
-_KEPT = 8
+# holds one more, one is being filled; each is two blocks where there are maps. What is beyond is handed back when used.
+_KEPT = 10
 
 # A block that is so many times as large as what is wanted is handed back rather than filled: else all blocks would grow
 # to the largest batch of the run. Smaller ones than the second number (bytes) are not worth that.
@@ -64,7 +64,9 @@ def pack(tensors: Sequence[Tensor]) -> Packed:
     """The block in which these tensors of the host lie if they lie in one, else a new one with copies of them."""
     if tensors and all(t.is_contiguous() for t in tensors):
         storage = tensors[0].untyped_storage()
-        if all(t.untyped_storage().data_ptr() == storage.data_ptr() for t in tensors):
+        together = all(t.untyped_storage().data_ptr() == storage.data_ptr() for t in tensors)
+        # Slices of something much larger would take all of it along.
+        if together and (storage.nbytes() <= 2 * sum(t.nbytes for t in tensors) or _own(_bytes(storage)) is not None):
             at = [int(t.storage_offset()) * t.element_size() for t in tensors]
             return Packed(_bytes(storage), [(a, t.dtype, tuple(t.shape)) for a, t in zip(at, tensors, strict=True)])
     places = _places([(t.dtype, tuple(t.shape)) for t in tensors])
@@ -93,7 +95,10 @@ class Packed:
 
 
 class _Lease:
-    """Keeps a worker from filling a block again, as long as any tensor made of `np.asarray(lease)` lives."""
+    """Keeps a worker from filling a block again, as long as any tensor made of `np.asarray(lease)` lives.
+
+    It does so for its own process alone: a child forked from the process that trains must clone what it wants to keep.
+    """
 
     def __init__(self, block: Tensor, side: int) -> None:
         self._memory, self._side, self._process = block.numpy(), side, os.getpid()
