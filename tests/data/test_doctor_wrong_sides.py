@@ -155,3 +155,17 @@ def test_one_placeholder_is_a_note(tmp_path: Path) -> None:
     one = coco([[[0, 0, 640, 480]]], [(480, 640)], masks=False)
     finding = diagnose(read(one, tmp_path), quick=True).findings
     assert [(f.code, f.severity) for f in finding if f.code == "box_whole_image"] == [("box_whole_image", "note")]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_boxes_of_an_unknown_form_are_not_deleted(masks: bool, tmp_path: Path) -> None:
+    data = scenes(masks=masks)
+    for annotation in data["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + w, y, x + w, y + h, x, y + h]
+    found, mended = first_and_mended(data, tmp_path)
+    assert (found.code, found.severity) == ("box_unreadable", "breaks")
+    assert found.examples[0].detail == "it has no bbox of four numbers"
+    assert len(mended.labels) == len(data["annotations"])
+    assert [e["op"] for e in found.edits] == ["boxes_from_masks"] * masks
+    assert ("look first" in found.detail) is not masks

@@ -39,8 +39,12 @@ def check_degenerate(objects: Objects) -> list[Finding]:
     ):
         places = np.flatnonzero(found)
         edits = _from_masks_or(op, objects, places, code)
-        out += objects.finding(code, places, lambda i: f"bbox is {shown(objects.records.boxes[i])}", edits=edits)
+        out += objects.finding(code, places, lambda i: _written(objects.records.boxes[i]), edits=edits)
     return out
+
+
+def _written(box: np.ndarray) -> str:
+    return "it has no bbox of four numbers" if np.isnan(box).all() else f"bbox is {shown(box)}"
 
 
 def _from_masks_or(op: str, objects: Objects, places: np.ndarray, code: str) -> list[Mapping[str, Any]]:

@@ -16,8 +16,8 @@ from vision_tasks.data.records import Records
 _LARGEST = 1e9
 LOSING = ("drop_annotations", "drop_masks", "clip_boxes", "boxes_from_masks")
 """Edits that would lose sound data, were the finding wrong."""
-_SAFE = ("box_duplicated", "box_unreadable")
-"""Findings whose edits lose nothing: what is repeated stays once, what is unreadable was never there."""
+_SAFE = ("box_duplicated",)
+"""Findings whose edits lose nothing: what is repeated stays once."""
 _MOST_LOST, _FEW_LOST = 0.2, 3
 LOOK = "so many are no stray errors, and the patch leaves them alone: look first"
 
@@ -122,9 +122,11 @@ class Objects:
             for i in chosen
         )  # fmt: skip
         edits = tuple(edits)
-        losing = sum(len(edit["ids"]) for edit in edits if edit["op"] in LOSING)
-        if code not in _SAFE and self.are_too_many(losing):
-            edits = ()
+        # An unreadable box loses nothing to that of its mask; but if most are so, it is the form that is unknown.
+        harmless = ("boxes_from_masks",) if code == "box_unreadable" else ()
+        losing = [edit for edit in edits if edit["op"] in LOSING and edit["op"] not in harmless]
+        if code not in _SAFE and self.are_too_many(sum(len(edit["ids"]) for edit in losing)):
+            edits = tuple(edit for edit in edits if edit["op"] in harmless)
             summary = "; ".join([summary] * bool(summary) + [LOOK])
         total = len(self) if of is None else of
         return [Finding(code, len(places), total, self.split, examples, summary, edits)]
