@@ -252,3 +252,15 @@ def test_versions_of_a_leaked_original_are_left_out_with_it(tmp_path: Path) -> N
     (leaked,) = check_image_files({"train": dataset(tmp_path / "a", train), "val": dataset(tmp_path / "b", val)}, 1)
     assert leaked.edits == ({"op": "drop_images", "ids": [7, 8], "why": "image_leaked"},)
     assert "1 more of train" in leaked.detail
+
+
+def test_names_that_are_mixed_up_mend_no_sizes(tmp_path: Path) -> None:
+    sizes = [(64, 48), (96, 72), (80, 80), (32, 24)] * 3
+    files: dict[str, Image.Image | bytes | None] = {
+        f"{i}.jpg": photo(i).resize(sizes[(i + 1) % len(sizes)]) for i in range(len(sizes))
+    }
+    stated = {f"{i}.jpg": size for i, size in enumerate(sizes)}
+    finding = found(dataset(tmp_path, files, stated, dict.fromkeys(files, INSIDE)))["image_mis_sized"]
+    assert finding.count == len(sizes)
+    assert "mixed up" in finding.detail
+    assert not finding.edits

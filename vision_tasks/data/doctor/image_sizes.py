@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vision_tasks.data.doctor.images import Looked
 
 _SAME_SHAPE = 0.01  # as a share; a pixel of rounding is allowed besides
+_FEW, _MOST = 8, 0.5
 
 
 def check_mis_sized(one: Looked) -> list[Finding]:
@@ -41,8 +42,9 @@ def check_mis_sized(one: Looked) -> list[Finding]:
     for group in (grown, ~grown):  # one tool did it to all of a kind: those that tell speak for those that do not
         votes[group & (votes == 0)] = np.sign(votes[group].sum())
     votes[(votes == 0) & (upright == stated[rows][:, ::-1]).all(1)] = 1  # swapped: nobody draws on such an image
+    mixed = _are_mixed_up(upright, stated[rows])
     edits: list[Mapping[str, Any]] = []
-    for row, size, vote, same in zip(rows, upright, votes, same_shape, strict=True):
+    for row, size, vote, same in () if mixed else zip(rows, upright, votes, same_shape, strict=True):
         if vote > 0 or same:
             edits.append(
                 {
@@ -60,9 +62,21 @@ def check_mis_sized(one: Looked) -> list[Finding]:
     summary = (
         f"boxes seem to be drawn on the file's size for {int((votes > 0).sum()):,}, on the stated one for the rest"
     )
-    if times > 1:
+    if mixed:
+        summary = (
+            "the files have the sizes that are stated for other images, so file names seem to be mixed up, and what is "
+            "annotated is on other files. Look first: the patch leaves sizes and boxes alone"
+        )
+    elif times > 1:
         summary += f"; the size that is most often stated wrongly is {frequent} ({times:,} times)"
     return one.finding("image_mis_sized", rows, detail, summary, edits)
+
+
+def _are_mixed_up(found: np.ndarray, stated: np.ndarray) -> bool:
+    """Whether files, (n, 2) heights and widths, have the stated sizes of each other, and not just sides exchanged."""
+    files, entries = (Counter(map(tuple, sizes.tolist())) for sizes in (found, stated))
+    exchanged = (found == stated[:, ::-1]).all(1).mean()
+    return len(found) >= _FEW and (files & entries).total() >= _MOST * len(found) and exchanged < 1 - _MOST
 
 
 def check_unsized(one: Looked) -> list[Finding]:
