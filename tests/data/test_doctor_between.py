@@ -41,6 +41,17 @@ def test_training_without_objects_breaks(name: str, tmp_path: Path) -> None:
     assert not second.breaks
 
 
+def test_training_with_nothing_but_crowds_breaks(tmp_path: Path) -> None:
+    crowds = scenes(images=4)
+    for annotation in crowds["annotations"]:
+        annotation["iscrowd"] = 1
+    found = diagnose({"train": read(crowds, tmp_path)}, quick=True).findings[0]
+    assert (found.code, found.severity, found.count) == ("training_empty", "breaks", 4)
+    assert "crowds" in found.title
+    assert "iscrowd" in found.remedy
+    assert not found.consequences
+
+
 def test_a_file_of_two_splits_is_told_without_opening_it(tmp_path: Path) -> None:
     one, two = read(scenes(images=9), tmp_path / "x"), read(scenes(images=9, seed=4), tmp_path / "y")
     three = two.subset(np.array([2, 5]))

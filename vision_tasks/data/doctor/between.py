@@ -22,10 +22,12 @@ def check_without_objects(splits: Mapping[str, Records]) -> list[Finding]:
     """Splits without a single annotation; the first one is trained on, whatever it is called."""
     first = next(iter(splits), "")
     training = [name for name in splits if is_training(name)] or [first]
-    nothing = not any(len(splits[name].labels) for name in training)
+    nothing = not any(_objects(splits[name]) for name in training)
     findings = []
     for name, records in splits.items():
-        if records.has_boxes and len(records) and not len(records.labels):
+        if records.has_boxes and len(records) and not _objects(records):
+            crowds = len(records.labels)
+            said = f"{crowds:,} annotations, all of them crowds" if crowds else "no annotation"
             code = "training_empty" if name in training and nothing else "split_empty"
             findings.append(
                 Finding(
@@ -33,10 +35,17 @@ def check_without_objects(splits: Mapping[str, Records]) -> list[Finding]:
                     len(records),
                     len(records),
                     name,
-                    (Example(detail=f"{records.source}: {len(records):,} images, no annotation", split=name),),
+                    (Example(detail=f"{records.source}: {len(records):,} images, {said}", split=name),),
+                    own_title="images have no object but crowds (iscrowd is 1), none of them" if crowds else "",
+                    own_remedy="set iscrowd to 0 where an annotation is one object" if crowds else "",
                 )
             )
     return findings
+
+
+def _objects(records: Records) -> int:
+    """Number of annotations that are no crowds: those are not trained on."""
+    return int(len(records.labels) - np.count_nonzero(records.is_crowd))
 
 
 def check_shared_paths(splits: Mapping[str, Records]) -> list[Finding]:
