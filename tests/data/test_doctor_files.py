@@ -132,3 +132,23 @@ def test_a_remedy_speaks_of_the_patch_where_there_is_an_edit() -> None:
 )
 def test_one_of_something(title: str, of: bool, one: str) -> None:
     assert in_singular(title, of) == one
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "beneath"),
+    [
+        ("0 200 150 80 60\n", "label_not_shares", "box_outside"),
+        ("0,0.5,0.5,0.4,0.4\n", "label_line_unreadable", "training_empty"),
+    ],
+)
+def test_labels_in_another_form_come_before_what_follows(line: str, code: str, beneath: str, tmp_path: Path) -> None:
+    for split, text in (("train", line), ("val", "0 0.5 0.5 0.4 0.4\n")):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (400, 300)).save(tmp_path / "images" / split / f"{split}{number}.png")
+            (tmp_path / "labels" / split / f"{split}{number}.txt").write_text(text)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
+    first = diagnose(read_data(tmp_path), quick=True).findings[0]
+    assert (first.code, first.severity, first.count, first.of) == (code, "breaks", 6, 6)
+    assert beneath in [f.code for f in first.consequences]

@@ -23,6 +23,7 @@ _AT_THE_SAME_PLACES: dict[str, tuple[str, ...]] = {
 _ANYWHERE: dict[str, tuple[str, ...]] = {
     "training_empty": ("image_empty",),
     "split_empty": ("image_empty",),
+    "label_line_unreadable": ("training_empty", "split_empty"),
     "image_ambiguous": ("image_unknown", "annotation_id_repeated"),
     "image_file_shared": ("image_copied",),
     "category_conflict": ("category_renumbered", "category_absent"),
@@ -38,6 +39,7 @@ _IN_THE_SAME_IMAGES: dict[str, tuple[str, ...]] = {
 _AS_OFTEN: dict[str, tuple[str, ...]] = {
     "box_duplicated": ("annotation_id_repeated",),
     "label_missing": ("image_empty",),
+    "label_not_shares": ("box_outside", "box_far_beyond", "box_beyond", "object_vanishes"),
     "voc_one_pixel": ("object_vanishes",),
     "category_unknown": ("image_empty",),
     "image_unknown": ("image_empty",),

@@ -35,6 +35,8 @@ _OF_FILES = {
     "stem_repeated",
 }  # fmt: skip
 """Flaws of one file per image."""
+_KEPT = {"label_not_shares", "box_from_zero"}
+"""Flaws of objects that are there all the same."""
 _ID = re.compile(r"\b(annotation|image) (-?\d+)")
 
 
@@ -77,7 +79,7 @@ def _finding(objects: Objects, code: str, problems: list[Problem]) -> Finding:
     whole = len(records) if of_images else len(objects)
     if code == "label_without_image":  # of the label files there are
         whole -= records.problems["label_missing"].count
-    left_out = count if problems[0].severity == "warning" and not code.startswith("mask_") else 0
+    left_out = count if code not in _KEPT and problems[0].severity == "warning" and not code.startswith("mask_") else 0
     edits = ({"op": "boxes_from", "form": "from_zero", "why": code},) if code == "box_from_zero" else ()
     detail = "; ".join(p.what for p in problems) if len(problems) > 1 else ""
     return Finding(code, count, whole + left_out, objects.split, tuple(examples), detail, edits)

@@ -221,8 +221,10 @@ _SEMANTIC = {"mask_size": "semantic_mask_size", "mask_unreadable": "semantic_mas
 """Problems of semantic maps whose names are those of outlines here."""
 
 # What readers count besides is told in their words, under their names: "what it is: what was done".
+_BREAK_FROM = {"label_not_shares": 0.2, "label_line_unreadable": 0.5}
 for code, (severity, what, remedy) in problems.KINDS.items():
     title, _, effect = what.partition(": ")
     KINDS.setdefault(
-        _SEMANTIC.get(code, code), Kind("hurts" if severity == "warning" else "note", title, effect, remedy)
+        _SEMANTIC.get(code, code),
+        Kind("hurts" if severity == "warning" else "note", title, effect, remedy, _BREAK_FROM.get(code)),
     )
