@@ -169,3 +169,18 @@ def test_boxes_of_an_unknown_form_are_not_deleted(masks: bool, tmp_path: Path) -
     assert len(mended.labels) == len(data["annotations"])
     assert [e["op"] for e in found.edits] == ["boxes_from_masks"] * masks
     assert ("look first" in found.detail) is not masks
+
+
+def test_a_box_is_not_taken_back_from_a_mask_that_leaves_the_image(tmp_path: Path) -> None:
+    data = scenes()
+    for annotation in data["annotations"][::20]:
+        image = next(i for i in data["images"] if i["id"] == annotation["image_id"])
+        x, y, w, h = annotation["bbox"]
+        off = image["width"] - x - w / 2
+        annotation["bbox"] = [x + off, y, w, h]
+        points = np.array(annotation["segmentation"]).reshape(-1, 2)
+        annotation["segmentation"] = [np.add(points, [off, 0]).ravel().tolist()]
+    records = read(data, tmp_path)
+    mending = mend({"train": records}, diagnose(records, quick=True))
+    assert {e["op"] for e in mending.edits["train"]} == {"clip_boxes"}
+    assert mending.left.is_clean

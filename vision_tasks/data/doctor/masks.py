@@ -29,7 +29,10 @@ def check_masks(objects: Objects) -> list[Finding]:
 def beside_box(objects: Objects) -> np.ndarray:
     """Which masks reach elsewhere than their box, (N,) bool."""
     with np.errstate(invalid="ignore", over="ignore"):
-        off = np.abs(corners_of(objects.boxes) - objects.outlines.extent).max(1)
+        corners, extent = corners_of(objects.boxes), objects.outlines.extent
+        # A box that was clipped fits what is in the image of its mask.
+        seen = np.fmin(np.maximum(extent, 0), np.concatenate([objects.sizes, objects.sizes], 1))
+        off = np.minimum(np.abs(corners - extent).max(1), np.abs(corners - seen).max(1))
         return np.asarray(objects.positive & objects.outlines.has & (off > _allowed(objects)))
 
 
