@@ -184,3 +184,17 @@ def test_a_box_is_not_taken_back_from_a_mask_that_leaves_the_image(tmp_path: Pat
     mending = mend({"train": records}, diagnose(records, quick=True))
     assert {e["op"] for e in mending.edits["train"]} == {"clip_boxes"}
     assert mending.left.is_clean
+
+
+def test_one_category_in_corners(tmp_path: Path) -> None:
+    data = scenes(images=100, kinds=4, masks=False)
+    for number, annotation in enumerate(data["annotations"]):
+        annotation["category_id"] = 1 + (number % 20 > 0)
+    meant = boxes(data)
+    for annotation in data["annotations"][::20]:
+        x, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + w, y + h]
+    found, mended = first_and_mended(data, tmp_path)
+    assert (found.code, found.count) == ("boxes_xyxy", 30)
+    assert "all 30 of 'cat'" in found.detail
+    np.testing.assert_allclose(mended.boxes, meant)

@@ -11,6 +11,7 @@ from vision_tasks.data.doctor.objects import Objects, shown
 
 _FEW = 3
 _LEAST = 8
+_ENOUGH = 20
 _NOTABLE = 0.05
 """So large a share of boxes far beyond their images is no matter of stray errors."""
 _FAR = 0.1
@@ -73,6 +74,14 @@ def _check_corners(objects: Objects) -> tuple[list[Finding], Objects]:
             f"{leaves.sum():,} boxes leave their image, as corners they do not, {far.sum():,} by over a tenth of it; "
             f"of {open_to.sum():,} others it cannot be told, and they stay as they are: look at them"
         )
+    for label in np.unique(objects.records.labels[far | leaves]).tolist():  # one tool may have written one category
+        own = np.flatnonzero((objects.records.labels == label) & ~outlines.has & ~found)
+        if len(own) < _ENOUGH or len(own) == len(boxes):
+            continue
+        verdict = by_distribution(objects.only(own), in_shares=False)
+        if verdict is not None and verdict[0] == "xyxy":
+            found[own] = True
+            words.append(f"all {len(own):,} of {objects.records.categories.names[label]!r}: {verdict[1]}")
     places = np.flatnonzero(found)
     if not len(places):
         return [], objects
