@@ -136,3 +136,30 @@ def test_images_that_are_nowhere(tmp_path: Path) -> None:
         image.unlink()
     with pytest.raises(VisionTasksError, match=r"train_json_0\.jpg, are in none of these folders"):
         find_coco(tmp_path)
+
+
+@pytest.mark.parametrize("theirs", ["instances.json", "data.yaml", "Annotations/a.xml", "labels/a.txt"])
+def test_images_of_another_data_set_beside_it_are_not_taken(tmp_path: Path, theirs: str) -> None:
+    put(tmp_path / "mine", "train.json", "images")
+    (tmp_path / "mine" / "images").rename(tmp_path / "elsewhere")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "theirs" / "images")  # a file of the same name for each
+    (tmp_path / "theirs" / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / "theirs" / theirs).write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(VisionTasksError, match="Name the image folder"):
+        find_coco(tmp_path / "mine" / "train.json")
+
+
+def test_some_images_that_are_near_win_over_all_that_are_far(tmp_path: Path) -> None:
+    put(tmp_path / "mine", "train.json", "images")
+    put(tmp_path / "mine", "train.json", "../pool/images")
+    (tmp_path / "mine" / "images" / "train_json_0.jpg").unlink()
+    assert found(tmp_path / "mine", tmp_path / "mine" / "train.json") == {"train": ("train.json", "images")}
+
+
+def test_annotations_in_a_folder_beside_the_images(tmp_path: Path) -> None:
+    """The labels within train/ are of this data set, too."""
+    put(tmp_path, "annotations/instances_train.json", "train/images")
+    (tmp_path / "train" / "labels").mkdir()
+    file = tmp_path / "annotations" / "instances_train.json"
+    assert found(tmp_path, file) == {"train": ("annotations/instances_train.json", "train/images")}

@@ -23,6 +23,7 @@ _SPLITS = {
     "test": ("test", "testing", "testdev"),
 }
 _OTHER_TASKS = ("captions", "panoptic", "keypoints", "stuff", "image_info")
+_OF_ANNOTATIONS = ("annotations", "labels")
 _HEAD = 1 << 20
 _SAMPLE = 16
 _DEPTH = 3
@@ -97,7 +98,7 @@ def find_coco(path: Path | str, wanted: Callable[[Path], bool] | None = None) ->
     if not found:
         names = ", ".join(str(f.relative_to(path)) for f in coco)
         raise VisionTasksError(f"{path}: which of {names} is for training? Put train, val or test into the names.")
-    top = path.parent if path.name.lower() in ("annotations", "labels") else path
+    top = path.parent if path.name.lower() in _OF_ANNOTATIONS else path
     return {s: CocoSplit(f := _only(path, s, found[s]), image_folder(f, top)) for s in _SPLITS if s in found}
 
 
@@ -183,26 +184,30 @@ def _only(path: Path, split: str, files: list[Path]) -> Path:
 
 
 def image_folder(file: Path, top: Path, url_parts: int = 0) -> Path:
-    """The candidate folder that holds most of the first files named; the nearest one if several do alike.
+    """The nearest candidate folder that holds most of the first files named, else the nearest one that holds any.
 
     Args:
         url_parts: images without file name are named by so many parts of the end of their URL.
     """
     names = [n for n in first_names(file, url_parts) if not escapes(n)]
     candidates = list(_candidates(file, top))
+    nearest = candidates[0][0]
     if not names:
-        return candidates[0]
-    held = [sum((folder / name).is_file() for name in names) for folder in candidates]
-    best = max(held)
-    if not best and may_be_missing():
-        return candidates[0]
-    if not best:
-        tried = ", ".join(str(c) for c in candidates[:8])
-        raise VisionTasksError(
-            f"{file}: its images, such as {PurePosixPath(names[0])}, are in none of these folders: {tried}"
-            f"{', ...' if len(candidates) > 8 else ''}. Name the image folder."
-        )
-    return candidates[held.index(best)]
+        return nearest
+    # What lies near goes before what lies further up, where another data set may have files of the same names.
+    held = [[sum((folder / name).is_file() for name in names) for folder in level] for level in candidates]
+    best = next((i for i, own in enumerate(held) if 2 * max(own) >= len(names)), None)
+    best = next((i for i, own in enumerate(held) if max(own)), None) if best is None else best
+    if best is not None:
+        return candidates[best][held[best].index(max(held[best]))]
+    if may_be_missing():
+        return nearest
+    every = [folder for level in candidates for folder in level]
+    tried = ", ".join(map(str, every[:8]))
+    raise VisionTasksError(
+        f"{file}: its images, such as {PurePosixPath(names[0])}, are in none of these folders: {tried}"
+        f"{', ...' if len(every) > 8 else ''}. Name the image folder."
+    )
 
 
 def first_image_folder(file: Path, places: Sequence[tuple[Path, int]]) -> Path:
@@ -225,16 +230,29 @@ def images_below(file: Path, folder: Path) -> Path:
     return candidates[held.index(max(held))]
 
 
-def _candidates(file: Path, top: Path) -> Iterator[Path]:
-    """Folders that may hold the images, likeliest first: beside the file, upwards to `top`, and below those."""
+def _candidates(file: Path, top: Path) -> Iterator[list[Path]]:
+    """Folders that may hold the images, level by level upwards to `top`: each with those below it, likeliest first.
+
+    Other data sets beside the file's own are left out: their images may be called the same.
+    """
     above = [file.parent, *(p for p in file.parent.parents if p == top or top in p.parents)]
+    near = above[: 2 if file.parent.name.lower() in _OF_ANNOTATIONS else 1]
     split = split_of(file, file.parent)
-    below: list[Path] = []
     for folder in above:
-        yield folder
-        own = [f for f in _folders(folder) if f not in above]
-        below += [f for outer in own for f in (outer, *_folders(outer)) if not _is_of_masks(f)]
-    yield from sorted(below, key=lambda f: split_of(f / "x", f) != split)
+        own = [f for f in _folders(folder) if f not in above and (folder in near or not _is_data_set(f))]
+        below = [f for outer in own for f in (outer, *_folders(outer)) if not _is_of_masks(f)]
+        yield [folder, *sorted(below, key=lambda f: split_of(f / "x", f) != split)]
+
+
+def _is_data_set(folder: Path) -> bool:
+    """Whether a folder has annotations of its own."""
+    try:
+        if any(f.name.lower() in _OF_ANNOTATIONS for f in _folders(folder)):
+            return True
+        files = [f for f in folder.iterdir() if f.suffix.lower() in (".json", ".yaml", ".yml")][:8]
+    except OSError:
+        return False
+    return any(f.suffix.lower() != ".json" or looks_like_instances(f) for f in files)
 
 
 def _is_of_masks(folder: Path) -> bool:
