@@ -68,7 +68,7 @@ def test_refusals_come_before_work(folder: Path, tmp_path: Path) -> None:
     assert "two data sets" in refusal("merge", tmp_path / "new", folder)
     assert "say what to keep" in refusal("subset", folder, tmp_path / "new")
     assert "no split 'test'" in refusal("browse", folder, "--split", "test")
-    assert "there are: cat, dog" in refusal("browse", folder, "--category", "cow")
+    assert "There are: cat, dog" in refusal("browse", folder, "--category", "cow")
     assert "such as browse.html" in refusal("browse", folder, "--out", tmp_path / "page")
     assert not (tmp_path / "new").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "my data"]

@@ -39,7 +39,7 @@ def test_files_records_and_splits_are_taken_alike(tmp_path: Path) -> None:
     assert set(of_splits.statistics) == {"train", "val"}
     assert repr(of_splits) == "Diagnosis(train:box_empty×1, val:box_empty×1)"
     first = of_splits.findings[0]
-    said = f"{first.severity}: train: 1 of {len(data['annotations'])} {first.title} [box_empty]"
+    said = f"{first.severity}: train: 1 of {len(data['annotations'])} boxes has no area [box_empty]"
     assert str(of_splits).splitlines()[0] == said
     assert "to do: " in str(of_splits)
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.data.doctor_sets import coco, written
-from vision_tasks.cli.doctor_words import in_singular
 from vision_tasks.data.doctor.diagnose import diagnose, splits_of
 from vision_tasks.data.doctor.findings import Finding, ordered
 from vision_tasks.data.doctor.mending import mend
 from vision_tasks.data.doctor.sizes import check_sizes
+from vision_tasks.data.doctor.wording import in_singular
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.formats.registry import read_data
 

@@ -99,6 +99,9 @@ def test_same_images_are_said(tmp_path: Path) -> None:
     (note,) = same_files([one, other])
     assert note.startswith("1 images")
     assert "b.png" in note
+    assert "of them in two splits" not in note
+    (note,) = same_files([one, other], ["train", "val"])
+    assert "1 of them in two splits" in note
     one.image_path(0).unlink()  # what is not there is nobody's copy
     assert len(same_files([one, other])) == 1
 

@@ -38,6 +38,8 @@ def test_windows_as_sahi_lays_them() -> None:
     assert windows((512, 513), 512, 100).tolist() == [[0, 0, 512, 512], [1, 0, 513, 512]]
     with pytest.raises(VisionTasksError, match="leaves nothing"):
         windows((1000, 1000), 64, 64)
+    with pytest.raises(VisionTasksError, match="no part below 1, nor a whole number"):
+        windows((1000, 1000), 64, 1.5)
 
 
 def test_boxes_by_hand(tmp_path: Path) -> None:

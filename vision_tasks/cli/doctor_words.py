@@ -48,7 +48,7 @@ def summary(diagnosis: Diagnosis) -> str:
 def _finding(finding: Finding, mended: set[str] | None) -> Iterator[str]:
     kind = finding.kind
     head = painted(f"{finding.severity:>6}", finding.severity)
-    yield f"{head}  {_headline(finding)}  [{finding.code}]"
+    yield f"{head}  {finding.headline}  [{finding.code}]"
     indent = " " * 8
     if finding.detail:
         yield f"{indent}seen by: {printable(finding.detail)}"
@@ -60,40 +60,9 @@ def _finding(finding: Finding, mended: set[str] | None) -> Iterator[str]:
         how = " (--fix mends it)" if finding.edits else ""
     yield f"{indent}to do:   {finding.remedy}{how}"
     for below in finding.consequences:
-        yield f"{indent}└ hence  {_headline(below)}  [{below.code}]"
+        yield f"{indent}└ hence  {below.headline}  [{below.code}]"
         for deeper in below.consequences:
-            yield f"{indent}  └ hence  {_headline(deeper)}  [{deeper.code}]"
-
-
-def _headline(finding: Finding) -> str:
-    of = f" of {finding.of:,}" if finding.of else ""
-    split = f"{finding.split}: " if finding.split else ""
-    title = finding.title if finding.count != 1 else in_singular(finding.title, bool(of))
-    return f"{split}{finding.count:,}{of} {title}"
-
-
-_ONE = {
-    "are": "is", "have": "has", "do": "does", "lie": "lies", "reach": "reaches", "cover": "covers", "repeat": "repeats",
-    "cross": "crosses", "enclose": "encloses", "disagree": "disagrees", "name": "names", "begin": "begins",
-    "differ": "differs", "hold": "holds", "share": "shares", "state": "states", "occur": "occurs", "end": "ends",
-}  # fmt: skip
-_ITS = {"their": "its", "themselves": "itself"}
-
-
-def in_singular(title: str, of: bool) -> str:
-    """A title as it follows a one: its verb, and, unless "of 12" stands between, the noun before it."""
-    words = title.split(" ")
-    at = next((n for n, word in enumerate(words) if word in _ONE), None)
-    if at is None:
-        return title
-    rest = [_ITS.get(word, word) for word in words[at + 1 :]]
-    if len(rest) > 1 and rest[0] == "and":
-        rest[1] = _ONE.get(rest[1], rest[1])
-    nouns = words[:at]
-    if not of and at == 1:
-        noun = nouns[0]
-        nouns = [f"{noun[:-3]}y" if noun.endswith("ies") else noun[:-2] if noun == "boxes" else noun.removesuffix("s")]
-    return " ".join([*nouns, _ONE[words[at]], *rest])
+            yield f"{indent}  └ hence  {deeper.headline}  [{deeper.code}]"
 
 
 def _examples(examples: tuple[Example, ...], count: int, indent: str) -> Iterator[str]:

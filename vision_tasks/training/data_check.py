@@ -59,8 +59,6 @@ def check_data(splits: Mapping[str, Records | None], how: Literal["stop", "warn"
 
 
 def _words(finding: Finding) -> str:
-    of = f" of {finding.of:,}" if finding.of else ""
     where = f" ({finding.examples[0]})" if finding.examples else ""
-    split = f"{finding.split}: " if finding.split else ""
-    words = f"{split}{finding.count:,}{of} {finding.title}{where}: {finding.kind.effect}"
+    words = f"{finding.headline}{where}: {finding.kind.effect}"
     return f"{words}. To do: {finding.remedy}. [{finding.code}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
 import textwrap
@@ -96,7 +97,9 @@ def choose(
     rows = [(split, row) for split, records in splits.items() for row in _rows_with(records, category)]
     if category and not any(category in _names(records) for records in splits.values()):
         known = sorted({name for records in splits.values() for name in _names(records)})
-        raise VisionTasksError(f"there is no category {category!r}; there are: {', '.join(known[:20])}.")
+        near = difflib.get_close_matches(category, known, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known[:20])}."
+        raise VisionTasksError(f"there is no category {category!r}. {hint}")
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     chosen: list[int] = []
     for i in counted(order, "looking for images") if category else order:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vision_tasks.data.doctor.kinds import KINDS, Kind, Severity
+from vision_tasks.data.doctor.wording import in_singular
 
 _IDS = re.compile(r"\b(annotation|image) -?\d+|[ ()]")
 
@@ -77,6 +78,14 @@ class Finding:
         return self.own_title or self.kind.title
 
     @property
+    def headline(self) -> str:
+        """Split, how many of how many, and what is wrong with them."""
+        of = f" of {self.of:,}" if self.of else ""
+        split = f"{self.split}: " if self.split else ""
+        title = self.title if self.count != 1 else in_singular(self.title, bool(of))
+        return f"{split}{self.count:,}{of} {title}"
+
+    @property
     def remedy(self) -> str:
         """What to do; the patch is only spoken of where it does something."""
         return self.own_remedy or (self.kind.remedy if self.edits else _OF_PATCH.sub("", self.kind.remedy))
@@ -136,10 +145,8 @@ class Diagnosis:
         """A line a finding, with what follows from it and what to do."""
         lines: list[str] = []
         for found in self:
-            of = f" of {found.of:,}" if found.of else ""
-            split = f"{found.split}: " if found.split else ""
-            lines += [f"{found.severity}: {split}{found.count:,}{of} {found.title} [{found.code}]"]
-            lines += [f"    hence {below.count:,} {below.title} [{below.code}]" for below in found.consequences]
+            lines += [f"{found.severity}: {found.headline} [{found.code}]"]
+            lines += [f"    hence {below.headline} [{below.code}]" for below in found.consequences]
             lines += [f"    to do: {found.remedy}"]
         return "\n".join(lines) or "nothing found"
 

@@ -70,11 +70,11 @@ def split_records(
     """
     check_shares(shares)
     groups = groups_of(records, group)
-    if int(groups.max(initial=-1)) + 1 < len(shares):
-        what = f"groups by {group!r}" if group else "images"
-        raise VisionTasksError(
-            f"{records.source}: {int(groups.max(initial=-1)) + 1} {what} cannot be divided into {len(shares)} splits."
-        )
+    there = int(groups.max(initial=-1)) + 1
+    if there < len(shares):
+        what = ("group" if group else "image") + "s" * (there != 1) + (f" by {group!r}" if group else "")
+        remedy = " Group by something else, or into fewer splits." if group else ""
+        raise VisionTasksError(f"{records.source}: {there} {what} cannot be divided into {len(shares)} splits.{remedy}")
     dealt = deal(present or presence(records), shares, groups, seed)
     return {name: records.subset(np.flatnonzero(dealt == i)) for i, name in enumerate(SPLITS[: len(shares)])}
 

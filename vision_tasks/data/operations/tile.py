@@ -68,6 +68,8 @@ def windows(size: Size, side: int, overlap: float) -> np.ndarray:
     """
     if not 0 <= overlap < 1 << 31:  # nor infinite or NaN
         raise VisionTasksError(f"overlap {overlap} is no number of pixels, nor a part below 1.")
+    if overlap > 1 and overlap != round(overlap):
+        raise VisionTasksError(f"overlap {overlap} is no part below 1, nor a whole number of pixels. 0.15 is 15 %.")
     shared = round(overlap * side) if overlap < 1 else round(overlap)
     if shared >= side:
         raise VisionTasksError(f"overlap of {shared} pixels leaves nothing of tiles of {side}. Give less.")
