@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -17,9 +18,11 @@ from PIL import Image
 
 from vision_tasks.data import images
 from vision_tasks.data.doctor import image_facts
+from vision_tasks.data.doctor.diagnose import diagnose, splits_of
 from vision_tasks.data.doctor.findings import Finding
 from vision_tasks.data.doctor.image_facts import STATES, facts_of, look
 from vision_tasks.data.doctor.images import check_image_files
+from vision_tasks.data.doctor.mending import mend
 from vision_tasks.data.formats.coco import read_coco
 from vision_tasks.data.records import Records
 
@@ -264,3 +267,22 @@ def test_names_that_are_mixed_up_mend_no_sizes(tmp_path: Path) -> None:
     assert finding.count == len(sizes)
     assert "mixed up" in finding.detail
     assert not finding.edits
+
+
+@pytest.mark.slow
+def test_sizes_are_judged_by_boxes_as_they_are_meant(real_data: Path, tmp_path: Path) -> None:
+    """Exchanged sides beside boxes in corners: both are mended, and nothing of either is left."""
+    folder = tmp_path / "balloons"
+    shutil.copytree(real_data / "balloon_coco", folder)
+    for file in folder.rglob("custom_*.json"):
+        content = json.loads(file.read_text())
+        for image in content["images"]:
+            image["width"], image["height"] = image["height"], image["width"]
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            annotation["bbox"] = [x, y, x + w, y + h]
+        file.write_text(json.dumps(content))
+    splits = splits_of(folder)
+    diagnosis = diagnose(splits)
+    assert diagnosis.codes()[:2] == ["boxes_xyxy", "image_mis_sized"]
+    assert mend(splits, diagnosis).left.is_clean

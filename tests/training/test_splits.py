@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vision_tasks as vt
 from vision_tasks.config import DataConfig, Split
 from vision_tasks.errors import VisionTasksError
 from vision_tasks.metrics.coco_truth import CocoTruth
@@ -89,3 +91,12 @@ def test_one_mask_file_per_object_gives_objects(real_data: Path, tmp_path: Path,
 
 def test_checks_can_be_switched_off_in_yaml_too() -> None:
     assert DataConfig.model_validate({"check": False}).check == "off"
+
+
+def test_other_data_sets_in_the_folder_are_told(scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(scenes, tmp_path / "a")
+    vt.data.write_data(vt.data.read_data(scenes), tmp_path / "b", "voc", images="none")
+    with caplog.at_level(logging.INFO, "vision_tasks"):
+        read_splits(DataConfig(path=tmp_path), ("objects",))
+    assert "Also there, and not looked at" in caplog.text
+    assert "b (Pascal VOC)" in caplog.text

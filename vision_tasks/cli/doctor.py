@@ -104,8 +104,9 @@ def _is_recipe(path: Path) -> bool:
 
 
 def _data_case(data: Path, options: list[str], images: Path | None) -> _Case:
-    from vision_tasks.cli.doctor_source import others, training_words, what_is_read
+    from vision_tasks.cli.doctor_source import training_words, what_is_read
     from vision_tasks.data.doctor.diagnose import found_of
+    from vision_tasks.data.formats.beside import others_beside
     from vision_tasks.data.formats.registry import read_found
     from vision_tasks.data.progress import counted
 
@@ -113,7 +114,7 @@ def _data_case(data: Path, options: list[str], images: Path | None) -> _Case:
         raise VisionTasksError(f"{' '.join(options)}: options belong to a recipe (.yaml), but {data} is none.")
     found = found_of(data, images)
     splits = {name: read_found(one) for name, one in counted(found.items(), "reading", len(found))}
-    read = (what_is_read(data, found), others(data, found))
+    read = (what_is_read(data, found), others_beside(data, found))
     return _Case(splits, training_words(data, images, found, splits), read=tuple(filter(None, read)))
 
 

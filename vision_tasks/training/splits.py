@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from vision_tasks.config import DataConfig, SemanticConfig, Split
+from vision_tasks.data.formats.beside import others_beside
 from vision_tasks.data.formats.interface import Found
 from vision_tasks.data.formats.mask_images import OBJECT_LAYOUTS
 from vision_tasks.data.formats.registry import find_data, read_found
@@ -75,6 +76,8 @@ def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[K
                 "train a model of maps (model=unet, say)."
             ) from error
         raise
+    if name == "train" and (words := others_beside(config.path, splits)):
+        log.info("%s", words)
     if name not in splits:
         return None
     return _as_split(splits[name]).model_copy(update={"semantic": semantic, "patch": patch})

@@ -58,6 +58,7 @@ def diagnose(
     places: dict[tuple[str, str], np.ndarray] = {}
     rows: dict[tuple[str, str], np.ndarray] = {}
     out = Diagnosis()
+    as_meant: dict[str, Records] = {}
     for name, records in counted(splits.items(), "checking annotations", len(splits)):
         own, objects = check_annotations(records, name)
         findings += own
@@ -65,8 +66,8 @@ def diagnose(
             places[name, code] = found
             rows[name, code] = found if code.startswith("image_") else objects.rows[found]
         out.statistics[name] = statistics_of(objects)
-        meant = _as_meant(records, own)
-        vanishing, advice = check_sizes(meant, name, network)
+        as_meant[name] = _as_meant(records, own)
+        vanishing, advice = check_sizes(as_meant[name], name, network)
         findings += vanishing
         if advice:
             out.advice[name] = advice
@@ -75,7 +76,7 @@ def diagnose(
     if quick:
         findings += check_shared_paths(splits)
     else:
-        files = check_image_files(splits)
+        files = check_image_files(as_meant)  # boxes tell whether a size or a file is wrong
         findings = [*_without_those_of(files, findings), *files]
         out.looked_at.append(f"{sum(map(len, splits.values())):,} images")
     findings += check_unlisted(splits)

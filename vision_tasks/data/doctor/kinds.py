@@ -76,9 +76,9 @@ KINDS: dict[str, Kind] = {
     "box_outside": Kind(
         "hurts",
         "boxes lie outside their image",
-        "they are not trained on",
+        "they are not trained on; so many as a fifth are no stray errors, but of another form or of other images",
         "delete them: the patch does",
-        breaks_from=0.5,
+        breaks_from=0.2,
     ),
     "box_beyond": Kind(
         "note", "boxes reach more than a pixel beyond their image", "they are clipped", "clip them: the patch does"
