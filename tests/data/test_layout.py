@@ -138,7 +138,9 @@ def test_images_that_are_nowhere(tmp_path: Path) -> None:
         find_coco(tmp_path)
 
 
-@pytest.mark.parametrize("theirs", ["instances.json", "data.yaml", "Annotations/a.xml", "labels/a.txt"])
+@pytest.mark.parametrize(
+    "theirs", ["instances.json", "data.yaml", "Annotations/a.xml", "labels/a.txt", "images/a.json"]
+)
 def test_images_of_another_data_set_beside_it_are_not_taken(tmp_path: Path, theirs: str) -> None:
     put(tmp_path / "mine", "train.json", "images")
     (tmp_path / "mine" / "images").rename(tmp_path / "elsewhere")

@@ -239,8 +239,10 @@ def _candidates(file: Path, top: Path) -> Iterator[list[Path]]:
     near = above[: 2 if file.parent.name.lower() in _OF_ANNOTATIONS else 1]
     split = split_of(file, file.parent)
     for folder in above:
-        own = [f for f in _folders(folder) if f not in above and (folder in near or not _is_data_set(f))]
-        below = [f for outer in own for f in (outer, *_folders(outer)) if not _is_of_masks(f)]
+        foreign = (lambda f: False) if folder in near else _is_data_set
+        own = [f for f in _folders(folder) if f not in above and not foreign(f)]
+        below = [f for outer in own for f in (outer, *(i for i in _folders(outer) if not foreign(i)))]
+        below = [f for f in below if not _is_of_masks(f)]
         yield [folder, *sorted(below, key=lambda f: split_of(f / "x", f) != split)]
 
 
