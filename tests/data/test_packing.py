@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 from small_coco import same, write_data
+from torch.utils.data import DataLoader
 
 from vision_tasks.data import datamodule, packing
 from vision_tasks.data.allocator import ALLOCATOR
 from vision_tasks.data.datamodule import DataModule
-from vision_tasks.data.dataset import RawBatch
+from vision_tasks.data.dataset import DetectionDataset, RawBatch, Sample, collate
+from vision_tasks.data.sampler import Request
 from vision_tasks.structures import Masks, Target
 
 
@@ -199,6 +201,25 @@ def test_batches_that_are_held_do_not_change(tmp_path: Path) -> None:
             del held[::2]
     for batch, images in held:
         assert all(torch.equal(a, b) for a, b in zip(batch.images, images, strict=True))
+
+
+def test_workers_that_are_born_in_inference_mode(tmp_path: Path) -> None:
+    """As Lightning makes them for an evaluation; the thread that sends what they made is not in that mode."""
+    records = write_data(tmp_path, [(30, 40)] * 9)
+    dataset = MapsToo(records, train=False)
+    with torch.inference_mode():
+        loader = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=collate, timeout=30)
+        batches = list(loader)
+    assert [id for batch in batches for id in batch.image_ids] == list(range(100, 109))
+    assert all((image == id - 99).all() for b in batches for image, id in zip(b.images, b.image_ids, strict=True))
+    assert all((t.semantic == 3).all() for b in batches for t in b.targets)
+
+
+class MapsToo(DetectionDataset):
+    def __getitem__(self, request: Request | int) -> Sample:
+        sample = super().__getitem__(request)
+        sample.target.semantic = torch.full(sample.target.size, 3, dtype=torch.int16)
+        return sample
 
 
 def test_memory_that_is_freed_is_kept() -> None:

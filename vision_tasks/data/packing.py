@@ -41,7 +41,8 @@ _KEPT = 10
 # to the largest batch of the run. Smaller ones than the second number (bytes) are not worth that.
 _TOO_LARGE, _SMALL = 8, 1 << 20
 
-# Those of this process, if it is a worker. Its main thread makes images while another thread packs what is sent.
+# Those of this process, if it is a worker. Its main thread makes images while another thread packs what is sent; of a
+# worker born in torch's inference mode only the former is in it, so they write by way of NumPy.
 _blocks: list[Tensor] = []
 _choosing = threading.Lock()
 
@@ -90,7 +91,7 @@ class Packed:
             packed = Packed(_copies(_views(self._block, self._places), self._places), self._places)
             own = _own(packed._block)
         if own is not None:
-            own[_THERE] = 1
+            own.numpy()[_THERE] = 1
         return vars(packed) | {"_block": packed._block if own is None else own, "_lent": own is not None}
 
 
@@ -123,7 +124,7 @@ def _own(block: Tensor) -> Tensor | None:
 def _copies(tensors: Sequence[Tensor], places: Sequence[Place]) -> Tensor:
     block = _block(places)
     for tensor, own in zip(tensors, _views(block, places), strict=True):
-        own.copy_(tensor)
+        own.numpy()[...] = tensor.numpy()
     return block
 
 
@@ -165,7 +166,7 @@ def _shared(size: int) -> Tensor:
             if len(_blocks) >= _KEPT:
                 return block
             _blocks.append(block)
-        block[_HERE] = 1
+        block.numpy()[_HERE] = 1
         return _leased(block, _HERE)
 
 
