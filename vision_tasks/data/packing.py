@@ -45,6 +45,8 @@ _TOO_LARGE, _SMALL = 8, 1 << 20
 # worker born in torch's inference mode only the former is in it, so they write by way of NumPy.
 _blocks: list[Tensor] = []
 _choosing = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child forked while another thread holds it gets a lock of its own
+    os.register_at_fork(after_in_child=lambda: globals().update(_choosing=threading.Lock()))
 
 
 def channels_first(images: Sequence[np.ndarray]) -> list[Tensor]:
