@@ -100,3 +100,7 @@ def test_other_data_sets_in_the_folder_are_told(scenes: Path, tmp_path: Path, ca
         read_splits(DataConfig(path=tmp_path), ("objects",))
     assert "Also there, and not looked at" in caplog.text
     assert "b (Pascal VOC)" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "vision_tasks"):
+        read_splits(DataConfig(path=scenes), ("objects",))  # its maps are no other data set
+    assert "Also there" not in caplog.text

@@ -76,7 +76,7 @@ def _split_of(config: DataConfig, named: Split | None, name: str, kinds: tuple[K
                 "train a model of maps (model=unet, say)."
             ) from error
         raise
-    if name == "train" and (words := others_beside(config.path, splits)):
+    if name == "train" and (words := others_beside(config.path, splits, maps=False)):
         log.info("%s", words)
     if name not in splits:
         return None

@@ -13,17 +13,26 @@ from vision_tasks.errors import VisionTasksError
 _FOLDERS = 20
 
 
-def others_beside(data: Path, found: Mapping[str, Found]) -> str:
-    """One line that names annotations of other kinds in the same folder, or in one directly below; "" without any."""
+def others_beside(data: Path, found: Mapping[str, Found], *, maps: bool = True) -> str:
+    """One line that names annotations of other kinds in the same folder, or in one directly below; "" without any.
+
+    Args:
+        maps: whether mask images count, which often are the maps of the same images.
+    """
     if not data.is_dir():
         return ""
     read = {path for one in found.values() for path in (one.annotations, one.images) if path is not None}
     form = next(iter(found.values())).format
-    there = [FORMATS[name].title for name, own in _kinds(data) if name != form and not _annotations(own) <= read]
+    passed = () if maps else ("masks",)
+    there = [
+        FORMATS[name].title
+        for name, own in _kinds(data)
+        if name not in (form, *passed) and not _annotations(own) <= read
+    ]
     for folder in _below(data):
         if not any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in read - {data}):
             # Folders of a set that is a folder itself, such as Annotations of VOC, are its own.
-            kinds = [name for name, _ in _kinds(folder) if not (name == form and data in read)]
+            kinds = [name for name, _ in _kinds(folder) if name not in passed and not (name == form and data in read)]
             there += [f"{folder.name} ({FORMATS[name].title})" for name in kinds[:1]]
     return f"Also there, and not looked at: {', '.join(there)}." if there else ""
 
