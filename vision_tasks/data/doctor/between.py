@@ -36,7 +36,7 @@ def check_without_objects(splits: Mapping[str, Records]) -> list[Finding]:
                     len(records),
                     name,
                     (Example(detail=f"{records.source}: {len(records):,} images, {said}", split=name),),
-                    own_title="images have no object but crowds (iscrowd is 1), none of them" if crowds else "",
+                    own_title="images have crowds (iscrowd is 1) alone, or nothing" if crowds else "",
                     own_remedy="set iscrowd to 0 where an annotation is one object" if crowds else "",
                 )
             )
